@@ -103,6 +103,7 @@ if TYPE_CHECKING:
         Message,
         MessageType,
         Page,
+        PendingExtraction,
         PoolStats,
         Pruned,
         QuestionEmbedder,
@@ -187,6 +188,7 @@ __all__ = [
     "OpenAIEmbedder",
     "OpenAIExtractor",
     "Page",
+    "PendingExtraction",
     "PoolStats",
     "PoolTimeout",
     "PostgresBlobService",
@@ -281,9 +283,9 @@ _NAMES = {
     "agentstore.schemas": (
         "Appended AudioContent Blob BlobData ContentType DataContent Deleted Embedder Error Extracted Extraction "
         "FailedExtraction FileContent ImageContent Imported ListFilters MemoryHit MemoryItem Message MessageType "
-        "Page PoolStats Pruned QuestionEmbedder RefusalContent Reranker Role RunStatus SandboxInfo SandboxLimits "
-        "SandboxSpec ScopedValues SearchFilters SearchStrategy Session StateRound Stats StoredDocument StoredMessages "
-        "TextContent ToolResult User ValueScope register_sandbox_type"
+        "Page PendingExtraction PoolStats Pruned QuestionEmbedder RefusalContent Reranker Role RunStatus "
+        "SandboxInfo SandboxLimits SandboxSpec ScopedValues SearchFilters SearchStrategy Session StateRound Stats "
+        "StoredDocument StoredMessages TextContent ToolResult User ValueScope register_sandbox_type"
     ),
     "agentstore.search.embedding": "CallableEmbedder OpenAIEmbedder SentenceTransformerEmbedder",
     "agentstore.search.extraction": "OpenAIExtractor",

@@ -28,6 +28,7 @@ from agentstore.schemas import (
     Message,
     MessagesLike,
     Page,
+    PendingExtraction,
     PoolStats,
     Pruned,
     Reranker,
@@ -279,6 +280,10 @@ class Memory:
         self, user_id: str | None = None, *, limit: int = 100, cursor: str | None = None
     ) -> Page[FailedExtraction]:
         """Return a page of the extractions that failed too often and are no longer retried, of one user or of all."""
+    def list_pending_extractions(
+        self, user_id: str | None = None, *, leased: bool = False, limit: int = 100, cursor: str | None = None
+    ) -> Page[PendingExtraction]:
+        """Return a page of the extractions that wait in the queue, or that workers have, of one user or of all."""
     def retry_failed_extractions(self, user_id: str | None = None) -> int:
         """Queue failed extractions again, of one user or of all; return their number."""
     def search_memory(

@@ -219,7 +219,7 @@ async def _confirm_retry(view: View) -> Response:
         goes={"failed extractions": f"{len(failed):,}{more}"},
         is_harmless=True,
         note="They become due again, and an extractor processes them.",
-        back=view.url("/queue"),
+        back=view.url("/queue", show="failed", user=user_id),
     )
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.responses import Response
 
@@ -18,7 +18,7 @@ from agentstore.operations.doctor import Finding, examine
 from agentstore.operations.explain import describe, explain
 from agentstore.operations.explain import statements as all_statements
 from agentstore.operations.metrics import Figures, read_figures
-from agentstore.schemas import Session, Stats
+from agentstore.schemas import Page, Session, Stats
 
 T = TypeVar("T")
 
@@ -171,14 +171,29 @@ def _jobs(figures: Panel[Figures]) -> dict[str, int] | None:
 
 
 async def queue(view: View) -> Response:
-    """Show how many jobs are due, leased, scheduled and failed, and the failed ones with their reasons."""
-    user_id = view.query("user") if "user" in view.request.query_params else None
-    figures, failed = await asyncio.gather(
-        _figures(view),
-        load(view.store.memory.list_failed_extractions(user_id, limit=PAGE_SIZE, cursor=view.cursor())),
-    )
+    """Show how many jobs there are in each state, and those that wait, are leased or have failed."""
+    user_id = view.query("user") or None
+    tab = view.query("show")
+    memory = view.store.memory
+    place: dict[str, Any] = {"limit": PAGE_SIZE, "cursor": view.cursor()}
+    listing: Awaitable[Page[Any]]
+    if tab == "failed":
+        listing = memory.list_failed_extractions(user_id, **place)
+    else:
+        tab = tab if tab == "leased" else "waiting"
+        listing = memory.list_pending_extractions(user_id, leased=tab == "leased", **place)
+    figures, listed = await asyncio.gather(_figures(view), load(listing))
     age = (figures.value or {}).get("agentstore.extraction.oldest_due.age", [(0.0, {})])[0][0]
-    return view.render("queue.html", figures=figures, jobs=_jobs(figures), oldest=age, failed=failed, user_id=user_id)
+    return view.render(
+        "queue.html",
+        figures=figures,
+        jobs=_jobs(figures),
+        oldest=age,
+        tab=tab,
+        listed=listed,
+        user_id=user_id,
+        now=datetime.now(UTC),
+    )
 
 
 async def operations(view: View) -> Response:

@@ -301,6 +301,22 @@ _CHINESE = {
     "Scheduled": "已计划",
     "Failed": "失败",
     "Oldest due for": "最久等待",
+    "Only of the user": "仅此用户",
+    "All users": "全部用户",
+    "Parts of the queue": "队列的各部分",
+    "due": "待处理",
+    "scheduled": "已计划",
+    "Due since or at": "到期时间",
+    "Last failure": "上次失败",
+    "Lease ends": "租约到期",
+    "No worker has an extraction": "没有正在处理的提取",
+    "While `agentstore extract` runs, what it works on is listed here.": (
+        "`agentstore extract` 运行时，正在处理的提取会列在这里。"
+    ),
+    "Nothing waits": "没有等待的提取",
+    "Messages wait here after they were added to the memory, if an extractor is configured.": (
+        "配置了提取器时，消息加入记忆后会在此等待。"
+    ),
     "Failed extractions": "失败的提取",
     "Retry all": "全部重试",
     "Nothing has failed": "没有失败",

@@ -4,17 +4,21 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentstore.errors import Conflict, ExtractionFailed, InvalidContent, LimitExceeded
 from agentstore.interfaces import Extractor
-from agentstore.schemas import Extracted, FailedExtraction, MemoryItem
+from agentstore.schemas import Extracted, FailedExtraction, MemoryItem, Page, PendingExtraction
 from agentstore.schemas.extraction import (
     MAX_ATTEMPTS,
     MAX_ATTEMPTS_IN_OUTAGE,
     MAX_MESSAGES,
     prepare_extraction,
+    read_failed_cursor,
+    read_pending_cursor,
     storable_error,
+    write_failed_cursor,
+    write_pending_cursor,
 )
 from agentstore.search.view import call_extractor, count_for_one_call, with_timestamp
 from agentstore.settings import Settings
@@ -86,22 +90,46 @@ class Extraction:
                 failed.append(job)
         return results
 
-    def list_failed(
-        self, user_id: str | None, after: tuple[str, str, int] | None, limit: int
-    ) -> list[FailedExtraction]:
+    def list_failed(self, user_id: str | None, limit: int, cursor: str | None) -> Page[FailedExtraction]:
         """Return the next failed jobs of one user or of all, by user, session and position."""
+        after = None if cursor is None else read_failed_cursor(cursor)
         jobs = sorted(
             (key[0].encode(), key[1].encode(), job.first_seq, key, job)
             for key, job in self._failed(user_id)
             if after is None or (key[0].encode(), key[1].encode(), job.first_seq) > _encoded(after)
         )
-        return [
+        page = [
             FailedExtraction(
                 *key, job.first_seq, job.last_seq, job.attempts + job.outages, job.failed_at, job.error or ""
             )
             for *_, key, job in jobs[:limit]
             if job.failed_at is not None
         ]
+        return Page(page, write_failed_cursor(page[-1]) if page and len(page) == limit else None)
+
+    def list_pending(
+        self, user_id: str | None, leased: bool, limit: int, cursor: str | None
+    ) -> Page[PendingExtraction]:
+        """Return the next open jobs of one user or of all: by time if they are not leased and of all users."""
+        after = None if cursor is None else read_pending_cursor(cursor)
+
+        def place(due_at: datetime, *key: Any) -> tuple[Any, ...]:
+            return (due_at, *_encoded(key)) if user_id is None and not leased else _encoded(key)
+
+        found = sorted(
+            (place(job.created_at, *key, job.first_seq), key, job)
+            for key, job in self._jobs(user_id)
+            if job.failed_at is None
+            and job.is_claimed == leased
+            and (after is None or place(job.created_at, *key, job.first_seq) > place(*after))
+        )
+        page = [
+            PendingExtraction(
+                *key, job.first_seq, job.last_seq, job.attempts + job.outages, job.created_at, None, job.error
+            )
+            for _, key, job in found[:limit]
+        ]
+        return Page(page, write_pending_cursor(page[-1]) if page and len(page) == limit else None)
 
     def retry_failed(self, user_id: str | None) -> int:
         """Make the failed jobs of one user or of all due again, and return their number."""
@@ -117,11 +145,13 @@ class Extraction:
                     yield key, job
 
     def _failed(self, user_id: str | None) -> Iterator[tuple[_Key, Job]]:
+        return ((key, job) for key, job in self._jobs(user_id) if job.failed_at is not None)
+
+    def _jobs(self, user_id: str | None) -> Iterator[tuple[_Key, Job]]:
         expired = {user: self._memory._list_expired(user) for user, _ in self.jobs}
         for key, jobs in self.jobs.items():
             for job in jobs if user_id in (None, key[0]) and key[1] not in expired[key[0]] else ():
-                if job.failed_at is not None:
-                    yield key, job
+                yield key, job
 
     async def _work(self, extractor: Extractor, key: _Key, job: Job) -> Extracted:
         """Extract from the first messages of a job, and shorten it by them, or count a failure."""
@@ -183,5 +213,5 @@ class Extraction:
         return Extracted(*key, count, error=job.error, failed=has_failed, outage=outage)
 
 
-def _encoded(key: tuple[str, str, int]) -> tuple[bytes, bytes, int]:
+def _encoded(key: tuple[Any, ...]) -> tuple[bytes, bytes, int]:
     return key[0].encode(), key[1].encode(), key[2]

@@ -28,11 +28,11 @@ from agentstore.schemas import (
     Message,
     MessagesLike,
     Page,
+    PendingExtraction,
     Reranker,
     SearchFilters,
     SearchStrategy,
 )
-from agentstore.schemas.extraction import read_failed_cursor, write_failed_cursor
 from agentstore.schemas.memory import (
     ListedMemory,
     bucket,
@@ -225,10 +225,16 @@ class InMemoryMemoryService(StoreMemoryService):
     ) -> Page[FailedExtraction]:
         check_count(limit, "limit", maximum=self._settings.max_page)
         self._check_owner(user_id)
-        after = None if cursor is None else read_failed_cursor(cursor)
         self._use()
-        page = self._extraction.list_failed(user_id, after, limit)
-        return Page(page, write_failed_cursor(page[-1]) if page and len(page) == limit else None)
+        return self._extraction.list_failed(user_id, limit, cursor)
+
+    async def list_pending_extractions(  # noqa: D102
+        self, user_id: str | None = None, *, leased: bool = False, limit: int = 100, cursor: str | None = None
+    ) -> Page[PendingExtraction]:
+        check_count(limit, "limit", maximum=self._settings.max_page)
+        self._check_owner(user_id)
+        self._use()
+        return self._extraction.list_pending(user_id, bool(leased), limit, cursor)
 
     async def retry_failed_extractions(self, user_id: str | None = None) -> int:  # noqa: D102
         self._check_owner(user_id)

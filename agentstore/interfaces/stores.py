@@ -22,6 +22,7 @@ from agentstore.schemas import (
     MemoryItem,
     MessagesLike,
     Page,
+    PendingExtraction,
     PoolStats,
     Pruned,
     SearchFilters,
@@ -141,6 +142,28 @@ class StoreMemoryService(MemoryService):
         Raises:
             InvalidContent: `limit` or `cursor` is not valid.
             LimitExceeded: `limit` is over 10,000.
+        """
+
+    @abstractmethod
+    async def list_pending_extractions(
+        self, user_id: str | None = None, *, leased: bool = False, limit: int = 100, cursor: str | None = None
+    ) -> Page[PendingExtraction]:
+        """Return a page of the extractions that wait in the queue, or that workers have, of one user or of all.
+
+        Those of all users that wait are ordered by the time at which they are due; others by user, session and
+        position.
+
+        Args:
+            user_id: the owner; None: all users.
+            leased: False lists those that no worker has: due ones, and scheduled ones, whose `due_at` is in the future.
+                True lists those that workers have.
+            limit: the size of the page.
+            cursor: ``next_cursor`` of the previous page.
+
+        Raises:
+            InvalidContent: `limit` or `cursor` is not valid.
+            LimitExceeded: `limit` is over 10,000.
+            NotConfigured: without `user_id`, where row-level security restricts each call to one user.
         """
 
     @abstractmethod

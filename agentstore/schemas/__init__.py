@@ -11,7 +11,7 @@ from agentstore.lazy_imports import defined_in, lazy_attributes
 if TYPE_CHECKING:
     from agentstore.schemas.blob import Blob, BlobData
     from agentstore.schemas.document import StoredDocument
-    from agentstore.schemas.extraction import Extracted, Extraction, FailedExtraction
+    from agentstore.schemas.extraction import Extracted, Extraction, FailedExtraction, PendingExtraction
     from agentstore.schemas.memory import MemoryHit
     from agentstore.schemas.memory_filters import ListFilters, SearchFilters
     from agentstore.schemas.memory_item import MemoryItem
@@ -67,6 +67,7 @@ __all__ = [
     "MessageType",
     "MessagesLike",
     "Page",
+    "PendingExtraction",
     "PoolStats",
     "Pruned",
     "QuestionEmbedder",
@@ -99,7 +100,7 @@ __all__ = [
 _NAMES = {
     "blob": "Blob BlobData",
     "document": "StoredDocument",
-    "extraction": "Extracted Extraction FailedExtraction",
+    "extraction": "Extracted Extraction FailedExtraction PendingExtraction",
     "memory": "MemoryHit",
     "memory_filters": "ListFilters SearchFilters",
     "memory_item": "MemoryItem",

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from agentstore.errors import InvalidContent
 from agentstore.schemas.memory_item import MemoryItem, check_ids, prepare_items
@@ -64,6 +64,41 @@ class FailedExtraction:
     attempts: int
     failed_at: datetime
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class PendingExtraction:
+    """A range of messages of a session, by position, that waits in the queue or is being extracted."""
+
+    user_id: str
+    session_id: str
+    first_position: int
+    last_position: int
+    attempts: int
+    """How often it has failed, the attempt that is running included."""
+    due_at: datetime
+    """When it may be extracted; a time in the future after a failure, or while messages are still being added."""
+    leased_until: datetime | None
+    """When the lease of the worker that has it ends; None if none has it, and without a database."""
+    error: str | None
+    """Why the last attempt failed."""
+
+
+def write_pending_cursor(last: PendingExtraction) -> str:
+    """Encode the place of an extraction as a page's ``next_cursor``."""
+    return write_cursor(last.due_at, last.user_id, last.session_id, str(last.first_position))
+
+
+def read_pending_cursor(cursor: str) -> tuple[datetime, str, str, int]:
+    """Decode a cursor to a time, a user id, a session id and a position.
+
+    Raises:
+        InvalidContent: it is not a cursor of a list of pending extractions.
+    """
+    due_at, user_id, session_id, position = read_cursor(cursor, datetime, str, str, str)
+    if not str(position).isdecimal() or len(str(position)) > 18:
+        raise bad_cursor(cursor)
+    return cast("datetime", due_at), str(user_id), str(session_id), int(str(position))
 
 
 def write_failed_cursor(failed: FailedExtraction) -> str:

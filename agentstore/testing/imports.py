@@ -204,6 +204,11 @@ class ImportContract:
         await store.memory.add_memory("alice", text("x"))
         assert await store.memory.list_failed_extractions() == []
         assert await store.memory.list_failed_extractions("alice", limit=1) == []
+        for leased in (False, True):
+            assert await store.memory.list_pending_extractions(leased=leased) == []
+            assert await store.memory.list_pending_extractions("alice", leased=leased, limit=1) == []
+        with pytest.raises(InvalidContent):
+            await store.memory.list_pending_extractions(cursor="nonsense")
         assert await store.memory.retry_failed_extractions() == await store.memory.retry_failed_extractions("a") == 0
         with pytest.raises(InvalidContent):
             await store.memory.list_failed_extractions(cursor="nonsense")

@@ -5,16 +5,17 @@ import base64
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import uvicorn
 from starlette.applications import Starlette
 
-from agentstore import AgentStore, MemoryItem, Message, ScopedValues, Session, Settings
+from agentstore import AgentStore, Extraction, MemoryItem, Message, ScopedValues, Session, Settings
 from agentstore.console.app import create_app
 from agentstore.console.recent import Recent
 from agentstore.console.security import ConsoleOptions
@@ -56,6 +57,35 @@ def budget(days: int, per_day: float = 95.5) -> float:
 
 > Take the train from Rossio: it runs every half hour.
 """
+
+
+class Extractor:
+    """With which stores queue the messages that are added to the memory. It is never called."""
+
+    name = "sample"
+    kinds = ("fact",)
+
+    async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
+        """Find nothing."""
+        return Extraction()
+
+
+async def fill_queue(url: str, *, count: int = 12) -> None:
+    """Store extractions that wait, are leased and have failed, as workers leave them."""
+    async with AgentStore(url, extractor=Extractor()) as store:
+        for number in range(count):
+            await store.memory.add_memory(f"user {number % 4}", [Message.user("Remember this.")], f"session {number}")
+    connection = await asyncpg.connect(url)
+    for condition, values in (
+        ("% 4 = 1", "lease = session_id, leased_until = now() + interval '4 min', attempts = 1"),
+        ("% 4 = 2", "failed_at = now(), is_open = false, attempts = 5, error = 'the endpoint answers 401: <b>no key'"),
+        ("% 4 = 3", "run_after = now() - interval '2 h', outages = 2, error = 'the endpoint is down'"),
+    ):
+        await connection.execute(
+            f"UPDATE agentstore.memory_extractions SET {values} "
+            f"WHERE session_id LIKE 'session %' AND substr(session_id, 9)::int {condition}"
+        )
+    await connection.close()
 
 
 async def fill(store: AgentStore) -> None:

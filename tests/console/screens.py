@@ -13,7 +13,7 @@ import asyncpg
 from agentstore import AgentStore, Settings, migrate
 from agentstore.console.security import ConsoleOptions
 from agentstore.embedded.postgres import EmbeddedPostgres
-from tests.console.sample import fill, serving
+from tests.console.sample import fill, fill_queue, serving
 from tests.support.cli import run
 from tests.support.servers import data_folder
 
@@ -36,6 +36,8 @@ PAGES = {
     "states": page("/states", user="alice", session="lisbon"),
     "diff": page("/diff", user="alice", session="lisbon", a="1", b="3"),
     "queue": page("/queue"),
+    "leased": page("/queue", show="leased"),
+    "failed": page("/queue", show="failed"),
     "operations": page("/operations"),
     "arabic": page("/session", user="سارة", session="رحلة"),
     "erase": page("/act/erase", user="alice"),
@@ -66,6 +68,7 @@ def main(folder: Path, *, everything: bool) -> None:
         async def prepare() -> None:
             async with AgentStore(url) as store:
                 await fill(store)
+            await fill_queue(url)
             connection = await asyncpg.connect(url)
             await connection.execute("VACUUM (ANALYZE)")
             await connection.close()

@@ -15,7 +15,7 @@ from agentstore import AgentStore, Message
 from agentstore.console.security import ConsoleOptions
 from agentstore.testing import text
 from tests.console.payloads import PAYLOADS
-from tests.console.sample import Served, fill, serving
+from tests.console.sample import Served, fill, fill_queue, serving
 from tests.console.screens import CHROMIUM, CONVERSATIONS, PAGES
 from tests.console.support import TOKEN, path
 from tests.support.cli import run
@@ -35,6 +35,8 @@ _LISTED = {
     "statements": path("/statements"),
     "statement": "/statements?name=sessions/get_after",
     "keys": "/keys",
+    "leased": path("/queue", show="leased"),
+    "failed": path("/queue", show="failed"),
     "prune": "/act/prune",
 }
 _COMBINATIONS = [(scheme, width) for scheme in ("light", "dark") for width in (360, 1440)]
@@ -49,6 +51,7 @@ def url(server: Server, databases: Databases) -> Iterator[str]:
     async def prepare() -> None:
         async with AgentStore(found) as store:
             await fill(store)
+        await fill_queue(found)
 
     asyncio.run(prepare())
     yield found

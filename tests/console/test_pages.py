@@ -25,7 +25,7 @@ from agentstore.database.telemetry import StatementEvent, Telemetry
 from agentstore.schemas import MemoryHit, TextContent
 from agentstore.testing import text
 from tests.console.payloads import PAYLOADS
-from tests.console.sample import fill, picture
+from tests.console.sample import Extractor, fill, fill_queue, picture
 from tests.console.support import Document, browser, check_harmless, path
 
 _TEMPLATES = Path(view.__file__).parent / "templates"
@@ -53,6 +53,8 @@ _PAGES = [
     path("/diff", user="alice", session="lisbon", a=1, b=3),
     path("/diff", user="alice", session="lisbon", a=2, b=2),
     path("/queue"),
+    path("/queue", show="leased", user="alice"),
+    path("/queue", show="failed"),
     path("/operations"),
     path("/keys"),
     path("/act/rename", user="alice", session="lisbon"),
@@ -82,7 +84,7 @@ _WRITES = ConsoleOptions(allow_writes=True)
 
 @pytest_asyncio.fixture
 async def in_memory() -> AsyncIterator[AgentStore]:
-    store: Any = AgentStore.in_memory()
+    store: Any = AgentStore.in_memory(extractor=Extractor())
     await fill(store)
     yield store
     await store.stop()
@@ -384,6 +386,42 @@ async def test_an_unreadable_message_is_marked_among_new_ones(
             events += [each] if (each := await anext(parts)) != ": waiting\n\n" else []
     assert [each.split("\n")[0] for each in events] == ["id: 118", "id: 119", "id: 120"]
     assert sum("message unreadable" in each for each in events) == 2
+
+
+async def test_extractions_are_listed_by_their_state(store: AgentStore, direct_url: str) -> None:
+    await fill_queue(direct_url, count=240)  # 60 in each of four states
+    async with browser(store, store._database, _WRITES) as client:
+
+        async def walk(**parameters: str) -> list[str]:
+            found: list[str] = []
+            where = path("/queue", **parameters)
+            while True:
+                page = check_harmless((await client.get(where)).text)
+                rows = [str(each["href"]) for each in page.all("a", "data-row")]
+                assert len(rows) <= 50
+                found += rows
+                following = page.all("a", "rel", "next")
+                if not following:
+                    return found
+                where = str(following[0]["href"])
+
+        waiting = await walk(show="waiting")
+        numbers = [int(each.rpartition("+")[2]) for each in waiting]
+        assert sorted(numbers) == [each for each in range(240) if each % 4 in (0, 3)]
+        assert [each % 4 for each in numbers] == [3] * 60 + [0] * 60  # those that are due for longest, first
+        for tab, remainder in (("leased", 1), ("failed", 2)):
+            of_all, of_one = await walk(show=tab), await walk(show=tab, user=f"user {remainder}")
+            assert of_all == of_one
+            assert len(set(of_all)) == 60
+            assert await walk(show=tab, user="user 0") == []
+        page = (await client.get("/queue")).text
+        assert page.count("due</span>") == 50
+        assert "the endpoint is down" in page
+        failed = await client.get(path("/queue", show="failed"))
+        assert "401: &lt;b&gt;no key" in failed.text
+        asked = await client.get(path("/act/retry", user="user 2"))
+        await client.post("/act/retry", data=Document(asked.text).fields())
+        assert await walk(show="failed") == []
 
 
 def test_growth_counts_each_day_or_hour_once() -> None:

@@ -150,7 +150,7 @@ _OTHER = {
     *("pause", "snapshot", "reserved", "differences", "stale_ok", "create", "expected", "metadata_patch"),
     *("count", "keep_system", "whole_calls", "since", "until", "order", "namespace", "scope"),
     *("data", "content_type", "filename", "interval", "only_if", "query", "strategy", "is_complete"),
-    "on_unreadable",
+    *("on_unreadable", "leased"),
 }
 _OTHER_FILTERS = {
     *(

@@ -297,11 +297,19 @@ async def test_both_queue_failed_extractions_the_same(
             page = await store.memory.list_failed_extractions(user_id)
             found.append([dataclasses.replace(each, failed_at=_CREATED) for each in page])
 
+        async def pending(user_id: str | None = None, store: Store = store, found: Any = found) -> None:
+            page = await store.memory.list_pending_extractions(user_id)
+            by_key = sorted(page, key=lambda each: (each.user_id, each.session_id, each.first_position))
+            found.append([dataclasses.replace(each, due_at=_CREATED) for each in by_key])
+            found.append(list(await store.memory.list_pending_extractions(user_id, leased=True)))
+
         async with store:
             await store.memory.add_memory("bob", [text(f"bad {n}", id=f"m{n}") for n in range(60)], "s")
             await store.memory.add_memory("alice", [text("fine", id="m")], "s")
             await store.memory.add_memory("alice", [text("bad", id="m")], "t")
             await extract(2)
+            await pending()
+            await pending("alice")
             await store.memory.add_memory("alice", [text("later", id="n")], "t")
             await extract(4)
             await failed()
@@ -328,7 +336,8 @@ async def test_both_queue_failed_extractions_the_same(
             found.append(await store.memory.retry_failed_extractions())
         seen.append(found)
     assert seen[1] == seen[0]
-    assert any("failed=True" in each for each in seen[0][4])
+    assert any("failed=True" in str(found) for found in seen[0])
+    assert sum("PendingExtraction" in str(found) for found in seen[0]) == 2
 
 
 @pytest.mark.parametrize("seed", range(3))

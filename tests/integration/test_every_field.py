@@ -130,7 +130,18 @@ def compare_messages(path: str, expected: list[Message], found: list[Message]) -
 STORED = {Message, Session, MemoryItem, User, StateRound, SandboxInfo, Blob}
 # Results and arguments of calls, which are not stored as such.
 _NOT_STORED = {
-    *("Appended", "Deleted", "Extracted", "Extraction", "FailedExtraction", "Imported", "MemoryHit", "Page", "Pruned"),
+    *(
+        "Appended",
+        "Deleted",
+        "Extracted",
+        "Extraction",
+        "FailedExtraction",
+        "Imported",
+        "MemoryHit",
+        "Page",
+        "PendingExtraction",
+        "Pruned",
+    ),
     *("Stats", "PoolStats", "SessionStats", "TableStats", "UserStats", "StoredMessages"),
     *("SandboxLimits", "SandboxSpec", "ToolResult", "SearchFilters", "ListFilters"),
     "ScopedValues",  # each value by itself

@@ -238,6 +238,7 @@ _READS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "documents.search": lambda store: store.documents.search("alice", "apples"),
     "documents.list_namespaces": lambda store: store.documents.list_namespaces(),
     "memory.list_failed_extractions": lambda store: store.memory.list_failed_extractions("alice"),
+    "memory.list_pending_extractions": lambda store: store.memory.list_pending_extractions("alice"),
     "states.export_state": lambda store: store.states.export_state("alice", "live"),
     "states.list_states": lambda store: store.states.list_states("alice", "live"),
     "states.diff_states": lambda store: store.states.diff_states("alice", 1, 2, "live"),

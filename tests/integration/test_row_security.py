@@ -181,6 +181,10 @@ async def _call_each_method_of_memory(memory: PostgresMemoryService, user: str) 
     async def list_failed() -> None:
         assert list(await memory.list_failed_extractions(user)) == []
 
+    async def list_pending() -> None:
+        assert [each.session_id for each in await memory.list_pending_extractions(user)] == ["t"]
+        assert list(await memory.list_pending_extractions(user, leased=True)) == []
+
     async def retry_failed() -> None:
         assert await memory.retry_failed_extractions(user) == 0
 
@@ -218,6 +222,7 @@ async def _call_each_method_of_memory(memory: PostgresMemoryService, user: str) 
     calls: dict[str, Callable[[], Awaitable[None]]] = {
         "add_memory": add, "save_items": save, "list_memory": list_memory, "list_items": list_items, "search": search,
         "search_memory": search_memory, "extract": extract, "list_failed_extractions": list_failed,
+        "list_pending_extractions": list_pending,
         "retry_failed_extractions": retry_failed, "reindex": reindex, "touch": touch, "expire": expire, "embed": embed,
         "add_sessions": add_sessions, "delete_memory": delete,
     }  # fmt: skip

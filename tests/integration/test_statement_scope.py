@@ -107,6 +107,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "n": (2,),
     "after_seq": (1,),
     "before_seq": (2,),
+    "leased": (True,),
     "on_unreadable": (lambda _: lambda error: None,),
     "interval": (0.1,),
     "max_tokens": (10,),

@@ -166,6 +166,7 @@ _VALUES: dict[str, Any] = {
     "table": "agentstore.memories",
     "after_seq": 0,
     "before_seq": 10,
+    "after_time": NEWEST,
     "seqs": [1, 3],
     "new_session_id": ["s1"],
     "new_seq": [1],

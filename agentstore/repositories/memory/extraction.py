@@ -45,6 +45,7 @@ from agentstore.repositories.memory.queue import (
     LIST_FAILED_OF_USER_AFTER,
     MARK_FAILED,
     NEXT_FAILED_USER,
+    PENDING,
     READ_ITEMS,
     READ_MESSAGES,
     RELEASE,
@@ -52,15 +53,17 @@ from agentstore.repositories.memory.queue import (
     RELEASE_OF_USER,
     RETRY,
 )
-from agentstore.schemas import Extracted, FailedExtraction, MemoryItem, Page
+from agentstore.schemas import Extracted, FailedExtraction, MemoryItem, Page, PendingExtraction
 from agentstore.schemas.extraction import (
     MAX_ATTEMPTS,
     MAX_ATTEMPTS_IN_OUTAGE,
     MAX_MESSAGES,
     prepare_extraction,
     read_failed_cursor,
+    read_pending_cursor,
     storable_error,
     write_failed_cursor,
+    write_pending_cursor,
 )
 from agentstore.schemas.memory_item import parse_memories
 from agentstore.schemas.page import check_count
@@ -128,6 +131,16 @@ class ExtractionWorker:
         self._memory = memory
         self._extractor = extractor
         self._language = language
+
+    async def run(self, user_id: str | None, limit: int, *, settled: bool) -> list[Extracted]:
+        """Process up to `limit` jobs, as :meth:`run_next` does each, until none is due or the endpoint is down."""
+        results: list[Extracted] = []
+        while len(results) < limit and not (results and results[-1].outage):
+            extracted = await self.run_next(user_id, settled=settled)
+            if extracted is None:
+                break
+            results.append(extracted)
+        return results
 
     async def run_next(self, user_id: str | None, *, settled: bool) -> Extracted | None:
         """Process the job that has been due for longest, of one user or of all; None if no job is due.
@@ -347,6 +360,21 @@ async def list_failed(
         values |= {"after_user": user, "after_session": session, "after_seq": seq}
     page = [FailedExtraction(*row) for row in await database.fetch(statement, **values)]
     return Page(page, write_failed_cursor(page[-1]) if page and len(page) == limit else None)
+
+
+async def list_pending(
+    database: Database, user_id: str | None, leased: bool, limit: int, cursor: str | None
+) -> Page[PendingExtraction]:
+    """See :meth:`PostgresMemoryService.list_pending_extractions`."""
+    settings = database.settings
+    check_count(limit, "limit", maximum=settings.max_page)
+    values: dict[str, object] = {"user_id": _owner(user_id, settings), "limit": limit}
+    if cursor is not None:
+        time, user, session, seq = read_pending_cursor(cursor)
+        values |= {"after_time": time, "after_user": user, "after_session": session, "after_seq": seq}
+    statement = PENDING[bool(leased), user_id is not None, cursor is not None]
+    page = [PendingExtraction(*row) for row in await database.fetch(statement, **values)]
+    return Page(page, write_pending_cursor(page[-1]) if page and len(page) == limit else None)
 
 
 async def retry_failed(database: Database, user_id: str | None) -> int:

@@ -10,6 +10,7 @@ therefore listed first, and then claimed one by one by their keys.
 """
 
 from functools import partial
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -20,11 +21,13 @@ from sqlalchemy import (
     Interval,
     Text,
     bindparam,
+    case,
     cast,
     func,
     literal_column,
     null,
     select,
+    true,
     tuple_,
     update,
 )
@@ -63,6 +66,33 @@ def _list_failed(*, of_user: bool, after: bool) -> ClauseElement:
         )
         .where(*conditions)
         .order_by(_JOB.user_id, _JOB.session_id, _JOB.first_seq)
+        .limit(_LIMIT)
+    )
+
+
+def _list_pending(*, leased: bool, of_user: bool, after: bool) -> ClauseElement:
+    """Return open jobs, those that are leased or the others, of one user or of all.
+
+    Those of all users that are not leased are ordered by time, the others by their keys: each by an index.
+    """
+    is_leased = _JOB.leased_until > func.now(type_=_TIME)
+    key: tuple[Any, ...] = (_JOB.user_id, _JOB.session_id, _JOB.first_seq)
+    last: list[Any] = [bindparam("after_user", type_=Text), bindparam("after_session", type_=Text)]
+    last.append(bindparam("after_seq", type_=BigInteger))
+    if not leased and not of_user:
+        key, last = (_JOB.run_after, *key), [bindparam("after_time", type_=_TIME), *last]
+    conditions: list[ColumnElement[bool]] = [_JOB.failed_at.is_(None)]
+    conditions += [_JOB.lease.is_not(None), is_leased] if leased else [is_leased.is_not(true())]
+    conditions += [_JOB.user_id == _USER] if of_user else []
+    conditions += [tuple_(*key) > tuple_(*last)] if after else []
+    return (
+        select(
+            *(_JOB.user_id, _JOB.session_id, _JOB.first_seq, _JOB.last_seq),
+            *((_JOB.attempts + _JOB.outages).label("attempts"), _JOB.run_after),
+            *(case((is_leased, _JOB.leased_until)).label("leased_until"), _JOB.error),
+        )
+        .where(*conditions)
+        .order_by(*key)
         .limit(_LIMIT)
     )
 
@@ -154,6 +184,45 @@ LIST_FAILED_OF_USER = Statement(
 LIST_FAILED_OF_USER_AFTER = Statement(
     partial(_list_failed, of_user=True, after=True), name="memory.list_failed_of_user_after", scope="user"
 )
+LIST_WAITING = Statement(
+    partial(_list_pending, leased=False, of_user=False, after=False), name="memory.list_waiting", scope="all"
+)
+LIST_WAITING_AFTER = Statement(
+    partial(_list_pending, leased=False, of_user=False, after=True), name="memory.list_waiting_after", scope="all"
+)
+LIST_WAITING_OF_USER = Statement(
+    partial(_list_pending, leased=False, of_user=True, after=False), name="memory.list_waiting_of_user", scope="user"
+)
+LIST_WAITING_OF_USER_AFTER = Statement(
+    partial(_list_pending, leased=False, of_user=True, after=True),
+    name="memory.list_waiting_of_user_after",
+    scope="user",
+)
+LIST_LEASED = Statement(
+    partial(_list_pending, leased=True, of_user=False, after=False), name="memory.list_leased", scope="all"
+)
+LIST_LEASED_AFTER = Statement(
+    partial(_list_pending, leased=True, of_user=False, after=True), name="memory.list_leased_after", scope="all"
+)
+LIST_LEASED_OF_USER = Statement(
+    partial(_list_pending, leased=True, of_user=True, after=False), name="memory.list_leased_of_user", scope="user"
+)
+LIST_LEASED_OF_USER_AFTER = Statement(
+    partial(_list_pending, leased=True, of_user=True, after=True),
+    name="memory.list_leased_of_user_after",
+    scope="user",
+)
+PENDING = {
+    (False, False, False): LIST_WAITING,
+    (False, False, True): LIST_WAITING_AFTER,
+    (False, True, False): LIST_WAITING_OF_USER,
+    (False, True, True): LIST_WAITING_OF_USER_AFTER,
+    (True, False, False): LIST_LEASED,
+    (True, False, True): LIST_LEASED_AFTER,
+    (True, True, False): LIST_LEASED_OF_USER,
+    (True, True, True): LIST_LEASED_OF_USER_AFTER,
+}
+"""The statements that list open jobs, by whether they are leased, of one user, and after another one."""
 # The next user who has failed jobs.
 NEXT_FAILED_USER = Statement(
     select(_JOB.user_id)

@@ -27,7 +27,7 @@ from agentstore.errors import (
 )
 from agentstore.interfaces import Extractor, StoreMemoryService
 from agentstore.repositories.memory import reindex as memory_reindex
-from agentstore.repositories.memory.extraction import ExtractionWorker, list_failed, retry_failed
+from agentstore.repositories.memory.extraction import ExtractionWorker, list_failed, list_pending, retry_failed
 from agentstore.repositories.memory.items import FIND_MESSAGES, write_items
 from agentstore.repositories.memory.lists import list_expired, list_items, list_memory
 from agentstore.repositories.memory.rows import (
@@ -60,6 +60,7 @@ from agentstore.schemas import (
     Message,
     MessagesLike,
     Page,
+    PendingExtraction,
     Reranker,
     SearchFilters,
     SearchStrategy,
@@ -338,18 +339,17 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
         if self._extractor is None:
             self._extractor = configured_extractor(self._settings)
         worker = ExtractionWorker(self._database, self, self._extractor, self._language)
-        results: list[Extracted] = []
-        while len(results) < limit and not (results and results[-1].outage):
-            extracted = await worker.run_next(user_id, settled=settled)
-            if extracted is None:
-                break
-            results.append(extracted)
-        return results
+        return await worker.run(user_id, limit, settled=settled)
 
     async def list_failed_extractions(  # noqa: D102
         self, user_id: str | None = None, *, limit: int = 100, cursor: str | None = None
     ) -> Page[FailedExtraction]:
         return await list_failed(self._database, user_id, limit, cursor)
+
+    async def list_pending_extractions(  # noqa: D102
+        self, user_id: str | None = None, *, leased: bool = False, limit: int = 100, cursor: str | None = None
+    ) -> Page[PendingExtraction]:
+        return await list_pending(self._database, user_id, leased, limit, cursor)
 
     async def retry_failed_extractions(self, user_id: str | None = None) -> int:  # noqa: D102
         return await retry_failed(self._database, user_id)

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -15,6 +16,7 @@ from agentstore import (
     ExtractionFailed,
     Extractor,
     InMemoryMemoryService,
+    InvalidContent,
     MemoryItem,
     Message,
     PostgresMemoryService,
@@ -121,6 +123,43 @@ async def test_a_job_that_fails_too_often_is_listed_and_retried_on_request(
     assert len(await service.list_items("alice")) == 61
     assert not await read_jobs(observer)
     assert await service.list_failed_extractions() == []
+
+
+async def test_pending_jobs_are_listed_in_pages(service: PostgresMemoryService, observer: asyncpg.Connection) -> None:
+    """Those that wait by time, those of one user and those that are leased by their keys."""
+    for user in ("", "a", "b"):
+        for session in ("1", "2", "3"):
+            await service.add_memory(user, text("x"), session)
+    jobs = "UPDATE agentstore.memory_extractions SET"
+    await observer.execute(f"{jobs} run_after = now() - interval '1 h' WHERE session_id = '2'")
+    await observer.execute(f"{jobs} lease = user_id, leased_until = now() + interval '1 h' WHERE session_id = '3'")
+    await observer.execute(f"{jobs} leased_until = now() - interval '1 s', error = 'x' WHERE user_id = 'b'")
+    await observer.execute(f"{jobs} failed_at = now(), is_open = false WHERE user_id = 'a' AND session_id = '1'")
+
+    async def listed(user_id: str | None, limit: int, *, leased: bool) -> list[tuple[str, str]]:
+        seen: list[Any] = []
+        cursor = None
+        while True:
+            page = await service.list_pending_extractions(user_id, leased=leased, limit=limit, cursor=cursor)
+            seen += page
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        now = datetime.now(UTC)
+        assert all((each.leased_until is not None and each.leased_until > now) is leased for each in seen)
+        assert all((each.error == "x") == (each.user_id == "b") for each in seen)
+        return [(each.user_id, each.session_id) for each in seen]
+
+    waiting = [("", "2"), ("a", "2"), ("b", "2"), ("", "1"), ("b", "1"), ("b", "3")]
+    for limit in (1, 2, 100):
+        assert await listed(None, limit, leased=False) == waiting
+        assert await listed("b", limit, leased=False) == [("b", "1"), ("b", "2"), ("b", "3")]
+        assert await listed(None, limit, leased=True) == [("", "3"), ("a", "3")]
+        assert await listed("a", limit, leased=True) == [("a", "3")]
+        assert await listed("c", limit, leased=True) == await listed("c", limit, leased=False) == []
+    for cursor in ("nonsense", "WyJ4Il0"):
+        with pytest.raises(InvalidContent, match="cursor"):
+            await service.list_pending_extractions(cursor=cursor)
 
 
 async def test_failed_jobs_are_listed_in_pages(service: PostgresMemoryService, observer: asyncpg.Connection) -> None:
