@@ -6,13 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import filterfalse
 from typing import Any
 
-from agentstore.errors import (
-    Closed,
-    EmbeddingFailed,
-    LimitExceeded,
-    NotConfigured,
-    NotFound,
-)
+from agentstore.errors import Closed, EmbeddingFailed, LimitExceeded, NotConfigured, NotFound
 from agentstore.inmemory.extraction import Extraction
 from agentstore.inmemory.stored_memory import StoredMemory, stored_item, stored_message
 from agentstore.inmemory.users import InMemoryUserService
@@ -568,16 +562,9 @@ class InMemoryMemoryService(StoreMemoryService):
         page = found[offset : offset + checked.page_size]
         cursor = write_memory_cursor(*page[-1].memory[:2]) if len(page) == checked.page_size else None
         check_reply((each.payload for each in page), self._settings, Advice.SMALLER_PAGE_SIZE)
-        return Page(
-            (
-                listed_message(
-                    each.message(),
-                    ListedMemory(*each.memory[:2], each.time, each.item.kind if each.item else "message"),
-                )
-                for each in page
-            ),
-            cursor,
-        )
+        kinds = [each.item.kind if each.item else "message" for each in page]
+        places = [ListedMemory(*each.memory[:2], each.time, kind) for each, kind in zip(page, kinds, strict=True)]
+        return Page((listed_message(each.message(), at) for each, at in zip(page, places, strict=True)), cursor)
 
     async def delete_memory(self, user_id: str, session_id: str | None = None) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
