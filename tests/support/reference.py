@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from enum import Enum
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, get_args
 
 import typer
@@ -15,7 +16,9 @@ import agentstore
 from agentstore.cli import SECTIONS, load_command
 from agentstore.database import otel
 from agentstore.database.telemetry import EventName
+from agentstore.interfaces import ServiceWithLifecycleManager
 from agentstore.operations.explain import statements
+from tests.support.documents import PAGES, ROOT, blocks
 
 _SERVICES = {
     "AgentStore": agentstore.AgentStore,
@@ -24,6 +27,7 @@ _SERVICES = {
     "store.states": agentstore.PostgresStateService,
     "store.blobs": agentstore.PostgresBlobService,
     "store.documents": agentstore.PostgresDocumentService,
+    "store.checkpoints": agentstore.PostgresCheckpointService,
     "store.users": agentstore.PostgresUserService,
     "store.sandboxes": agentstore.PostgresSandboxService,
 }
@@ -90,9 +94,48 @@ def _methods(kind: type) -> Iterator[tuple[str, Any]]:
                 yield name, function
 
 
+def examples() -> Iterator[tuple[str, str, str]]:
+    """Yield each call of a store with an example: the title of its service, its name, and the example as Markdown.
+
+    An example is the first statement of a page of docs/, or of a program in examples/, that makes the call. It is empty
+    if there is none.
+    """
+    sources = [(page, block.code) for page in PAGES for block in blocks(page) if block.language == "python"]
+    sources += [(each, each.read_text(encoding="utf-8")) for each in sorted((ROOT / "examples").glob("*.py"))]
+    statements = [(path, statement) for path, code in sources for statement in _statements(code)]
+    for title, kind in _SERVICES.items():
+        for name, _ in _methods(kind):
+            call = re.compile(rf"{'(AgentS|s)tore' if kind is agentstore.AgentStore else title}\.{name}\(")
+            found = next(((path, text) for path, text in statements if call.search(re.sub(r"  # .*", "", text))), None)
+            if found is None and kind is not agentstore.AgentStore and hasattr(ServiceWithLifecycleManager, name):
+                continue  # that of the store is called instead
+            yield title, name, _example(*found) if found else ""
+
+
+def _statements(code: str) -> Iterator[str]:
+    """Yield the statements of a program that have none within them, and the heads of the others."""
+    lines = code.splitlines()
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt) and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            body = getattr(node, "body", None)
+            end = body[0].lineno - 1 if body else node.end_lineno
+            yield textwrap.dedent("\n".join(lines[node.lineno - 1 : max(end or 0, node.lineno)]))
+
+
+def _example(path: Path, statement: str) -> str:
+    page = path.relative_to(ROOT)
+    if page.parts[0] == "docs":
+        link = f"../{page.relative_to('docs')}"
+    else:
+        link = "../index.md" if page.name == "README.md" else "../source/examples.md"
+    return f"From [{page.name}]({link}):\n\n```python\n{statement}\n```"
+
+
 def services() -> str:
     """Return the page of the calls of a store."""
     parts = [f"{_NOTE}# Services\n\nEvery call of a store. [The overview](../api.md) is shorter.\n"]
+    found = {(title, name): example for title, name, example in examples()}
     for title, kind in _SERVICES.items():
         parts.append(f"## {title}\n\n{markdown(inspect.getdoc(kind) or '')}\n")
         if kind is agentstore.AgentStore:
@@ -102,6 +145,8 @@ def services() -> str:
         for name, function in _methods(kind):
             parts.append(f"### {title}.{name}\n\n```python\n{signature(name, function)}\n```\n")
             parts.append(markdown(inspect.getdoc(function) or "") + "\n")
+            if example := found.get((title, name)):
+                parts.append(example + "\n")
     return "\n".join(parts)
 
 

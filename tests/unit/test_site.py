@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import agentstore
-from tests.support import reference, translations
+from tests.support import diagram, reference, translations
 from tests.support.documents import PAGES, ROOT, blocks
 from tests.support.site import add_anchors, mark_as_stale, rewrite_links, switch_pictures
 from tests.support.translations import Translation, find, find_all, update
@@ -109,3 +109,28 @@ def test_every_public_name_has_an_example() -> None:
     examples += [each.read_text(encoding="utf-8") for each in (ROOT / "examples").glob("*.py")]
     named = set(re.findall(r"\w+", "\n".join(examples)))
     assert [name for name in agentstore.__all__ if name not in named] == []
+
+
+def test_every_call_has_an_example() -> None:
+    found = list(reference.examples())
+    assert [f"{title}.{name}" for title, name, example in found if not example] == []
+    assert ("store.sessions", "pop_messages") in {(title, name) for title, name, _ in found}
+    assert len(found) > 90
+
+
+def test_an_example_is_the_statement_that_makes_the_call() -> None:
+    found = {f"{title}.{name}": example for title, name, example in reference.examples()}
+    assert found["store.sessions.pop_messages"] == (
+        "From [messages.md](../messages.md):\n\n```python\n"
+        'undone = await store.sessions.pop_messages("alice", "edits", 1)  # the last one, removed\n```'
+    )
+    services = reference.services()
+    for example in found.values():
+        assert example in services
+
+
+def test_every_service_is_in_the_reference() -> None:
+    listed = {
+        each.removeprefix("### store.").split(".")[0] for each in re.findall(r"### store\.\w+\.", reference.services())
+    }
+    assert listed == set(diagram.services())
