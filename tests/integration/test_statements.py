@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from importlib import import_module
@@ -326,20 +327,34 @@ _STATEMENTS = statements_of(*MODULES)
 _EXPIRING = Settings(state_ttl=3_600, memory_ttl=3_600)
 
 
-@pytest.fixture(scope="module")
-def filled_url(server: Any, template: str) -> Any:
-    """A database with 100,000 sessions and messages."""
-    name = f"{template}_filled"
+@pytest.fixture(scope="session")
+def filled_url(server: Any, template: str, testrun_uid: str) -> Iterator[str]:
+    """A database with 100,000 sessions and messages, which the worker processes of a run share."""
+    name = f"agentstore_test_{testrun_uid[:12]}_filled"
 
-    async def fill() -> None:
-        await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    async def locked(change: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
+        connection = await asyncpg.connect(server.url_of("postgres"))
+        await connection.execute("SELECT pg_advisory_lock(hashtext($1))", name)
+        try:
+            await change(connection)
+        finally:
+            await connection.close()
+
+    async def create(admin: asyncpg.Connection) -> None:
+        if await admin.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
+            return
+        await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         connection = await asyncpg.connect(server.url_of(name))
         await connection.execute(_ROWS, timeout=300)
         await connection.close()
 
-    asyncio.run(fill())
+    async def drop(admin: asyncpg.Connection) -> None:
+        with suppress(asyncpg.ObjectInUseError):  # the last process drops it
+            await admin.execute(f'DROP DATABASE IF EXISTS "{name}"')
+
+    asyncio.run(locked(create))
     yield server.url_of(name)
-    asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    asyncio.run(locked(drop))
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
