@@ -10,7 +10,7 @@ ARGS ?=
 PARALLEL ?= -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow chaos combinations citus sandboxes peers adapters adapters-newest console-tests console-screens demo-pictures runtime previous lint types docs release-check bench bench-quick scale profile clean
+.PHONY: help demo test slow oldest chaos combinations citus sandboxes peers adapters adapters-newest console-tests console-screens demo-pictures runtime previous lint types docs release-check bench bench-quick scale profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,11 +29,16 @@ OTHERS := chaos or combinations or tls or pooler or labelled or model or peers o
 slow: $(VENV)/test ## the tests that take longest: killed processes, silent networks, upgrades from every revision
 	$(BIN)/python -m pytest -m 'slow and not ($(OTHERS))' $(PARALLEL) $(ARGS)
 
+# Together, since what one of them breaks the others hardly hide.
+POSTGRES ?= /usr/lib/postgresql/15
+oldest: $(VENV)/oldest ## both of these with the oldest supported versions, Postgres 15 (POSTGRES=DIR) and SQLAlchemy 2.0.40
+	PYTHONPATH=$(abspath $(VENV)/oldest) $(BIN)/python -m pytest -m 'not ($(OTHERS))' --postgres=$(POSTGRES) $(PARALLEL) $(ARGS)
+
 chaos: $(VENV)/test ## the long forms of tests: races, kills, locks, random calls and queries; a full disk (as root)
 	$(BIN)/python -m pytest -m chaos $(ARGS)
 
 combinations: $(VENV)/test ## the contract suites with row-level security, retention, an embedder and an extractor
-	$(BIN)/python -m pytest -m combinations $(PARALLEL) $(ARGS)
+	$(BIN)/python -m pytest -m combinations tests/contract $(PARALLEL) $(ARGS)
 
 console-tests: $(VENV)/console ## the console in a browser (needs chromium, fonts-noto-cjk and fonts-noto-color-emoji)
 	$(BIN)/python -m pytest -m console tests/console $(ARGS)
@@ -72,7 +77,7 @@ $(VENV)/peers/%: $(VENV)/pip Makefile
 	@touch $@
 
 peers: $(VENV)/test $(PEERS:%=$(VENV)/peers/%) ## import data that other packages wrote (needs redis-server)
-	$(BIN)/python -m pytest -m peers --peers=$(VENV)/peers $(ARGS)
+	$(BIN)/python -m pytest -m peers tests/peers --peers=$(VENV)/peers $(ARGS)
 
 # Frameworks with an adapter, each in its own environment with these packages, and once more with the newest ones.
 ADAPTERS := openai-agents claude-agent-sdk adk langgraph pydantic-ai
@@ -201,6 +206,10 @@ $(VENV)/bench: $(VENV)/test
 $(VENV)/console: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --group console
 	@touch $@
+
+$(VENV)/oldest: $(VENV)/test
+	@rm -rf $@ && $(BIN)/python -m pip install --quiet --no-deps --target $@ 'sqlalchemy==2.0.40'
+	@PYTHONPATH=$@ $(BIN)/python -c 'import sqlalchemy; assert sqlalchemy.__version__ == "2.0.40"'
 
 $(VENV)/dev: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --group dev
