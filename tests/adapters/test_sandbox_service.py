@@ -349,6 +349,7 @@ print(box.run_shell_command("echo $PPID")["content"][0]["text"])
 """
 
 
+@pytest.mark.slow
 def test_unstopped_service_does_not_keep_the_process_alive(database_url: str, settings: Settings) -> None:
     settings_json = Settings(pooler=settings.pooler).model_dump_json()
     done = subprocess.run(
@@ -390,6 +391,7 @@ print(code, box.read_file("mine")["content"][0]["text"].strip())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="fork is only safe on Linux")
 def test_a_forked_child_gets_its_own_service(direct_url: str) -> None:
     done = subprocess.run(

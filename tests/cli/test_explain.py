@@ -137,6 +137,7 @@ async def test_errors(empty_url: str) -> None:
     await database.stop()
 
 
+@pytest.mark.slow
 async def test_under_row_level_security_the_plan_has_the_policy(direct_url: str, has_pgvector: bool) -> None:
     role = f"agentstore_explain_{uuid4().hex[:8]}"
     psql(direct_url, f"CREATE ROLE {role}; " + "; ".join(grants(app=role)) + ";")

@@ -278,6 +278,7 @@ def test_large_invalid_values_are_shortened_in_errors(run_import: RunImport) -> 
     assert len(done.err) < 1_000
 
 
+@pytest.mark.slow
 def test_interrupt_ends_an_import_that_waits_for_a_pipe(direct_url: str) -> None:
     command = [sys.executable, "-m", "agentstore", "import", "-", "--url", direct_url]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -69,6 +69,7 @@ def test_sql_prints_vector_migrations_only_with_vectors() -> None:
     assert "CREATE TABLE memory_vectors" in run("sql", "--vectors").out
 
 
+@pytest.mark.slow
 def test_the_wait_of_an_index_build_is_reported_and_bounded(direct_url: str, has_pgvector: bool) -> None:
     if not has_pgvector:
         return

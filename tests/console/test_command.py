@@ -8,10 +8,12 @@ import subprocess
 import sys
 
 import httpx
+import pytest
 
 from tests.support.cli import run
 
 
+@pytest.mark.slow
 def test_the_command_serves_pages_until_it_is_interrupted(direct_url: str) -> None:
     assert run("sessions", "append", "alice", "s", "hello", "--create", "--url", direct_url).code == 0
     command = [sys.executable, "-m", "agentstore", "console", "--port", "0", "--url", direct_url]

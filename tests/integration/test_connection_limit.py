@@ -11,6 +11,8 @@ from agentstore import AgentStore, PoolTimeout, Settings, Unavailable
 from tests.integration.test_database import ECHO, _database
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.slow
+
 ROLE = "limited"
 QUICK = {"auto_migrate": "off"}
 

@@ -419,6 +419,7 @@ async def _connections(observer: asyncpg.Connection) -> int:
     )
 
 
+@pytest.mark.slow
 async def test_stop_closes_all_connections_during_calls_and_when_cancelled(
     own_tcp_server: tuple[str, int],
 ) -> None:

@@ -113,6 +113,7 @@ async def test_python_runs_twice(
                 await _request_every_route(names["app"])
 
 
+@pytest.mark.slow
 async def test_the_tests_of_an_application_run_twice(server: Server, tmp_path: Path) -> None:
     code = "\n".join(each.code for page in PAGES if page.name == _TESTS for each in blocks(page))
     (tmp_path / "test_page.py").write_text(code, encoding="utf-8")

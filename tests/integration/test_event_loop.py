@@ -10,6 +10,8 @@ from agentstore import AgentStore, Settings
 from agentstore.testing import text
 from tests.support.heartbeat import longest_gap
 
+pytestmark = pytest.mark.slow
+
 _LIGATURE = "\ufdfa"  # normalized to 18 characters
 
 

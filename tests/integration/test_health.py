@@ -65,6 +65,7 @@ async def test_a_database_that_accepts_no_writes_is_not_healthy(
     assert ["accepts no writes" in each for each in warnings] == [True, False]
 
 
+@pytest.mark.slow
 async def test_a_check_of_a_silent_server_ends_in_time(own_tcp_server: tuple[str, int]) -> None:
     url, port = own_tcp_server
     async with Proxy("127.0.0.1", port) as proxy:

@@ -86,6 +86,7 @@ async def test_writes_refused_by_a_read_only_database_leave_its_connections_open
         assert opened.count == 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_transaction", [False, True])
 async def test_connections_to_a_server_that_no_longer_accepts_writes_are_replaced(
     direct_url: str, observer: asyncpg.Connection, in_transaction: bool

@@ -237,6 +237,7 @@ async def _enable_row_security(url: str, role: str) -> None:
     await asyncio.to_thread(psql, url, f"CREATE ROLE {role} LOGIN; " + "; ".join(grants(app=role)) + ";")
 
 
+@pytest.mark.slow
 async def test_row_level_security_applies_on_a_standby(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
     async with _urls(pair, "secured") as urls:
         await _enable_row_security(urls.primary, "app_secured")
@@ -420,6 +421,7 @@ async def test_the_replica_belongs_to_the_configured_database(
     assert AgentStore()._database.replica is None
 
 
+@pytest.mark.slow
 async def test_reads_are_executed_on_the_primary_while_the_replica_fails(
     direct_url: str,
     own_tcp_server: tuple[str, int],

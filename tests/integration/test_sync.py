@@ -235,6 +235,7 @@ print(store.sessions.get_session("alice", "s").message_count)
 """
 
 
+@pytest.mark.slow
 def test_forked_children_and_the_end_of_the_process(direct_url: str) -> None:
     command = [sys.executable, "-W", "error", "-c", _PROGRAM, direct_url]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=120, check=False)

@@ -506,6 +506,7 @@ async def test_an_interrupted_export_is_resumed(
     assert path.read_bytes() == b"something else\n"
 
 
+@pytest.mark.slow
 async def test_an_interrupted_restore_has_complete_blocks_and_can_be_repeated(
     filled: AgentStore, other: AgentStore, direct_url: str, other_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -536,6 +537,7 @@ def _names(table: str) -> list[str]:
     return [column.name for column in transfer.TABLES[table].columns if (table, column.name) not in NOT_EXPORTED]
 
 
+@pytest.mark.slow
 async def test_the_size_of_blocks_does_not_change_the_rows(
     filled: AgentStore, other: AgentStore, direct_url: str, other_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -570,6 +572,7 @@ async def test_a_restore_uses_a_quarter_of_the_pool_and_at_most_two_connections(
     assert await all_rows(other_url) == await all_rows(direct_url)
 
 
+@pytest.mark.slow
 async def test_a_failed_block_ends_the_restore_and_other_blocks_are_complete(
     filled: AgentStore, other: AgentStore, direct_url: str, other_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -597,6 +600,7 @@ async def test_a_failed_block_ends_the_restore_and_other_blocks_are_complete(
     assert await all_rows(other_url) == before
 
 
+@pytest.mark.slow
 async def test_a_compressed_file_is_read_in_order(
     filled: AgentStore, other: AgentStore, other_url: str, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -660,6 +664,7 @@ async def test_each_line_is_json(filled: AgentStore) -> None:
     assert orjson.loads((await export_of(filled)).splitlines()[0])["version"] == lines.VERSION
 
 
+@pytest.mark.slow
 async def test_every_row_round_trips_through_a_store_in_memory(
     filled: AgentStore, other: AgentStore, direct_url: str, other_url: str, embedder: WordEmbedder, has_pgvector: bool
 ) -> None:

@@ -105,6 +105,7 @@ async def test_each_role_may_do_its_work_and_no_more(empty_url: str, roles: _Rol
     await migrate.downgrade(roles.url(roles.migrator), "-1")
 
 
+@pytest.mark.slow
 async def test_a_migrator_without_the_right_to_see_other_sessions_learns_what_it_waits_for(
     empty_url: str, roles: _Roles
 ) -> None:

@@ -44,6 +44,7 @@ async def test_a_store_that_upgrades_at_its_start_reports_it(empty_url: str) -> 
         assert "agentstore.users.list_users" in [each.name for each in collected.spans()]
 
 
+@pytest.mark.slow
 async def test_a_wait_for_a_lock_is_an_event_and_a_failure_ends_the_span(empty_url: str) -> None:
     await migrate.upgrade(empty_url, "0004")
     collected = Collected()

@@ -56,6 +56,7 @@ def _stop(process: "subprocess.Popen[str]") -> int:
     return len(output.splitlines())
 
 
+@pytest.mark.slow
 def test_old_and_new_code_write_to_one_session_during_an_upgrade(empty_url: str, previous_release: Path) -> None:
     asyncio.run(_load(empty_url, "0003"))  # the previous release's head
     old = {name: _start(empty_url, name, previous_release) for name in ("old0", "old1")}

@@ -33,6 +33,7 @@ _LARGE: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _LARGE)
 async def test_large_messages_are_prepared_and_loaded_as_small_ones(name: str) -> None:
     given = _LARGE[name]
@@ -43,6 +44,7 @@ async def test_large_messages_are_prepared_and_loaded_as_small_ones(name: str) -
     assert await offload.run(load_messages, [payload] * 2) == [expected] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["list", "data", "parts"])
 async def test_the_event_loop_runs_while_large_messages_are_prepared_and_loaded(name: str) -> None:
     given = [{**_LARGE[name], "id": f"m{number}"} for number in range(3)]

@@ -25,6 +25,8 @@ from agentstore.sandbox import handles
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 from tests.sandbox.registry.support import HANG_GUARD, LONG_LEASE, SNAPSHOTS, expire_leases, read_registered, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_call_may_take_longer_than_the_idle_time(
     create_service: Callable[..., PostgresSandboxService],

@@ -4,9 +4,13 @@ import asyncio
 import signal
 from collections.abc import Callable
 
+import pytest
+
 from agentstore import AgentStore, PostgresSandboxService, Settings
 from tests.sandbox.registry.support import wait_until
 from tests.support.sandbox_replica import replica
+
+pytestmark = pytest.mark.slow
 
 
 async def test_concurrent_connects_in_two_replicas_return_the_same_sandbox(

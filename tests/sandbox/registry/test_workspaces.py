@@ -21,6 +21,8 @@ from tests.sandbox.registry.support import (
     wait_until,
 )
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_workspace_is_not_saved_while_it_is_being_restored(
     create_service: Callable[..., PostgresSandboxService],
