@@ -29,6 +29,7 @@ from agentstore.repositories import steps
 from agentstore.repositories.blobs import PRUNE as PRUNE_BLOBS
 from agentstore.repositories.blobs import delete_in
 from agentstore.repositories.memory import documents
+from agentstore.repositories.memory.totals import count_memories
 from agentstore.repositories.sessions.statements import EXISTS as SESSION_EXISTS
 from agentstore.schemas import Pruned
 from agentstore.schemas.retention import PruneOptions
@@ -245,6 +246,7 @@ class Pruning:
 
         async def delete(user_id: str, ids: list[str]) -> Pruned:
             rows = await self._database.fetch(documents.DELETE_EXPIRED, user_id=user_id, ids=ids)
+            await count_memories(self._database.fetch, user_id, len(rows))
             return Pruned(memories=len(rows), bytes=sum(row["bytes"] for row in rows))
 
         deleted = True
@@ -346,6 +348,10 @@ class Pruning:
     async def _delete_parts(self, transaction: Transaction, kind: str, by_user: list[dict[str, Any]]) -> Pruned:
         """Delete buckets with their memories, or heads with the rounds of states."""
         found = await transaction.fetch_many(MEASURE[kind] if self._dry_run else DELETE[kind], by_user)
+        if kind == "memories" and not self._dry_run:
+            for of_user, row in zip(by_user, found, strict=True):
+                changes = row["parts"] if of_user["with_counts"] else _BATCH_ROWS
+                await count_memories(transaction.fetch, of_user["user_id"], changes)
         _, parts, size = (sum(map(int, column)) for column in zip(*found, strict=True))
         return Pruned(memories=parts, bytes=size) if kind == "memories" else Pruned(state_rounds=parts, bytes=size)
 

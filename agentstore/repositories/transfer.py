@@ -38,8 +38,12 @@ _LIMIT = bindparam("limit", type_=BigInteger)
 VECTORS = "memory_vectors"
 APP_VALUES = "app_values"
 """The table whose rows belong to no user: only an export of all users has them."""
-# Leases belong to the workers of this database; a restored head has an epoch of its own.
-_EXCLUDED_COLUMNS = {"memory_extractions": {"lease", "leased_until"}, "checkpoint_heads": {"epoch"}}
+# Leases belong to the workers of this database; a restored head has an epoch of its own; totals are counted again.
+_EXCLUDED_COLUMNS = {
+    "users": {"memories", "memory_tokens"},
+    "memory_extractions": {"lease", "leased_until"},
+    "checkpoint_heads": {"epoch"},
+}
 
 
 def _table(row: Any) -> Table:

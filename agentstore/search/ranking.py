@@ -33,6 +33,10 @@ MIN_RARE = 2
 # as make a token common. Where these count for lack of others, one with as many matches as are read is weighted as if
 # it were in every memory, and beside other tokens not at all: equal texts have equal scores.
 MAX_HITS, MAX_COMMON_HITS = 30_000, 20_000
+# For a user with memories of up to this many sessions, the number of the memories and their average length are exact:
+# the sums of the sessions' numbers. For more sessions the last sums are taken, which are a few per cent off: to sum
+# 100,000 takes several times as long as the rest of a search.
+SUMMED_SESSIONS = 1_000
 # Without a filter on the role, only this many of the best memories, or this many times the number of hits wanted, are
 # looked up by key: the factors for role and form reorder these, and change little beyond them.
 CANDIDATES, CANDIDATES_PER_HIT = 500, 4

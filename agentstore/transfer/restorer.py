@@ -15,6 +15,7 @@ from agentstore.errors import Conflict, InvalidContent, NotConfigured, Statement
 from agentstore.migrating.revisions import head
 from agentstore.repositories import transfer
 from agentstore.repositories.memory.loading import bulk_load
+from agentstore.repositories.memory.totals import count_memories_of
 from agentstore.repositories.memory.vectors import is_enabled
 from agentstore.repositories.transfer import KNOWN_USERS, TABLES, VECTORS
 from agentstore.schemas.progress import Progress
@@ -107,12 +108,16 @@ class DatabaseTarget:
                     await transaction.disable_timeout()
                     # After a conflict, another client has inserted or deleted the same rows.
                     merges = attempt > 0
-                    if not merges:
-                        merges = bool(await transaction.fetch(KNOWN_USERS, ids=reader.user_ids()))
-                        reader = read()
+                    users = reader.user_ids()
+                    merges = merges or bool(await transaction.fetch(KNOWN_USERS, ids=users))
+                    reader = read()
+                    left: Left = []
                     if merges:
-                        return await self._merge(transaction, reader, tables)
-                    return await self._copy(transaction, reader), []
+                        done, left = await self._merge(transaction, reader, tables)
+                    else:
+                        done = await self._copy(transaction, reader)
+                    await count_memories_of(transaction.fetch, users, done.get("memories", 0))
+                    return done, left
             except StatementFailed as error:
                 if error.sqlstate[:2] == "22":
                     raise reader.refused(error) from error

@@ -125,6 +125,8 @@ _VALUES: dict[str, Any] = {
     "same": [],
     "allow_differing": False,
     "count": 2,
+    "dice": 0.0,
+    "changes": 64,
     "with_messages": True,
     "id": "m3",
     "after": "u5",

@@ -125,6 +125,9 @@ _ROWS = {
         SELECT user_id, id, '密', '2', 'a task', n, '~x', '密', 'msgpack', 2, '\\x00ff'
         FROM sessions, generate_series(0, 1) n;
     """,
+    "0028": """
+        UPDATE users SET memories = 7, memory_tokens = 9;
+    """,
 }
 # Lines of newer releases of pg_dump that older servers and other clients do not accept.
 _OMITTED = re.compile(r"(--.*|\\.*|SET transaction_timeout.*|)\n")

@@ -19,6 +19,7 @@ from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories.memory.lists import list_expired
 from agentstore.repositories.memory.rows import values_of_items
 from agentstore.repositories.memory.service import _MAX_CHARACTERS, PostgresMemoryService
+from agentstore.repositories.memory.totals import count_memories
 from agentstore.repositories.memory.vectors import Unembedded
 from agentstore.repositories.retention import has_expired
 from agentstore.repositories.service import PostgresService
@@ -129,6 +130,7 @@ class PostgresDocumentService(PostgresService, DocumentService, area="documents"
                 raise LimitExceeded(f"The documents have more than {_MAX_CHARACTERS:,} characters: put them in parts.")
         values |= {"created_at": list(created_at), "updated_at": list(updated_at), "replace": replace}
         given = {name: values[name] for name in PUT.file.parameters}
+        await count_memories(self._database.fetch, user_id, len(items))
 
         async def put(_: int) -> set[str]:
             return {row[0] for row in await self._database.fetch(PUT, **given)}
@@ -234,7 +236,10 @@ class PostgresDocumentService(PostgresService, DocumentService, area="documents"
     async def delete(self, user_id: str, ids: Iterable[str]) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
         checked = check_ids(ids, self._settings)
-        return Deleted(memories=len(await self._database.fetch(DELETE, user_id=user_id, ids=checked)) if checked else 0)
+        if not checked:
+            return Deleted()
+        await count_memories(self._database.fetch, user_id, len(checked))
+        return Deleted(memories=len(await self._database.fetch(DELETE, user_id=user_id, ids=checked)))
 
     async def delete_expired(self) -> int:  # noqa: D102
         return await delete_expired(self._database)
@@ -255,7 +260,9 @@ async def delete_expired(database: Database) -> int:
     while True:
         deleted = 0
         for user_id, ids in await find_expired(database):
-            deleted += len(await database.fetch(DELETE_EXPIRED, user_id=user_id, ids=ids))
+            of_user = await database.fetch(DELETE_EXPIRED, user_id=user_id, ids=ids)
+            await count_memories(database.fetch, user_id, len(of_user))
+            deleted += len(of_user)
         total += deleted
         if not deleted:
             return total

@@ -30,6 +30,7 @@ from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories.memory.rows import analyze_texts
+from agentstore.repositories.memory.totals import count_memories
 from agentstore.schemas.memory import speaker_and_text, speaker_of
 from agentstore.schemas.memory_item import MESSAGE, metadata_of
 from agentstore.schemas.message import text_of
@@ -128,6 +129,8 @@ async def reindex_batch(
         # A statement for each user, since Citus cannot lock rows of several; one transaction for all.
         async with database.transaction() as transaction:
             counts = await transaction.fetch_many(WRITE, [{**of_user, "analysis": fingerprint} for of_user in values])
+            for of_user, (count,) in zip(values, counts, strict=True):
+                await count_memories(transaction.fetch, of_user["user_id"], count)
         written = sum(row[0] for row in counts)
     last = rows[-1]
     return (last["user_id"], last["session_id"], last["seq"]), len(rows), written

@@ -40,6 +40,7 @@ from agentstore.repositories.memory.rows import (
 from agentstore.repositories.memory.search import query_values, search_by_words
 from agentstore.repositories.memory.sessions import add_sessions
 from agentstore.repositories.memory.statements import DELETE, DELETE_ALL, EXPIRE, TOUCH
+from agentstore.repositories.memory.totals import count_memories
 from agentstore.repositories.memory.vectors import (
     Unembedded,
     add_vectors,
@@ -65,11 +66,7 @@ from agentstore.schemas import (
     SearchFilters,
     SearchStrategy,
 )
-from agentstore.schemas.memory import (
-    bucket,
-    embedded_text,
-    query_of,
-)
+from agentstore.schemas.memory import bucket, embedded_text, query_of
 from agentstore.schemas.memory_filters import (
     check_session_ids,
     read_list_filters,
@@ -264,6 +261,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
                 raise LimitExceeded(
                     f"The items have more than {_MAX_CHARACTERS:,} characters: save them in several calls."
                 )
+        await count_memories(self._database.fetch, user_id, len(prepared))
 
         async def write(attempt: int) -> bool:
             if attempt:  # the conflict was with a message, which is permanent, or with another transaction
@@ -522,6 +520,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
             rows = await self._database.fetch(DELETE_ALL, user_id=user_id)
         else:
             session_id = bucket(session_id, self._settings)
+            await count_memories(self._database.fetch, user_id, 1)
             rows = await self._database.fetch(DELETE, user_id=user_id, session_id=session_id)
         return Deleted(memories=sum(row[0] for row in rows))
 
@@ -546,7 +545,8 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
         """
         check_id(user_id, "user_id", self._settings)
         if self._settings.memory_ttl is not None:
-            await self._database.fetch(EXPIRE, user_id=user_id)
+            expired = await self._database.fetch(EXPIRE, user_id=user_id)
+            await count_memories(self._database.fetch, user_id, sum(row[0] for row in expired))
 
     def _find_static(self, strategy: SearchStrategy) -> StaticEmbedder | None:
         """Return the embedder of a hybrid search without stored vectors, else None. Raises as find_static does."""
@@ -589,6 +589,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
     async def _add(self, user_id: str, session_id: str, values: dict[str, Any], count: int) -> int:
         """Insert analyzed messages, and queue them for extraction; return the number of new ones."""
         await self.expire(user_id)
+        await count_memories(self._database.fetch, user_id, count)
         add = ADD_AND_ENQUEUE if self._enqueues else ADD
         settle = timedelta(seconds=self._settings.extraction_settle)
         values = {**values, "enqueue": self._enqueues, "settle": settle, "slack": settle / 4}

@@ -16,15 +16,19 @@ WITH parts AS MATERIALIZED (
     FROM (
         SELECT session_id, skipped, remaining, (sum(remaining) OVER preceding - remaining)::bigint AS before
         FROM (
-            SELECT session_id, skipped, greatest(count - skipped, 0) AS remaining
+            -- Each has a memory at least.
+            SELECT session_id, skipped, count - skipped AS remaining
             FROM {schema}.memory_buckets
             JOIN LATERAL (
                 SELECT CASE WHEN session_id = :after_session THEN :after ELSE 0 END AS skipped
             ) AS done ON TRUE
             WHERE user_id = :user_id
                 AND session_id >= :after_session
+                AND count > skipped
                 AND session_id <> ALL((SELECT :excluded)::text[])
                 AND ((SELECT :wanted_sessions) IS NULL OR session_id = ANY((SELECT :wanted_sessions)::text[]))
+            ORDER BY session_id
+            LIMIT :offset + :limit
         ) AS counted
         WINDOW preceding AS (ORDER BY session_id ROWS UNBOUNDED PRECEDING)
     ) AS summed

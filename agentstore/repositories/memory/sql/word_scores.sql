@@ -19,10 +19,39 @@ WITH terms AS MATERIALIZED (
     SELECT given.query::tsquery AS query, given.weight, given.position
     FROM unnest((SELECT :queries), (SELECT :weights)) WITH ORDINALITY AS given (query, weight, position)
 ),
+stored AS MATERIALIZED (
+    -- Of a user with many sessions: see count_memories.sql.
+    SELECT owner.memories, owner.memory_tokens
+    FROM {schema}.users AS owner
+    WHERE owner.id = :user_id
+        AND CASE
+            WHEN owner.memories IS NULL THEN FALSE
+            ELSE EXISTS (
+                    SELECT FROM {schema}.memory_buckets
+                    WHERE user_id = :user_id
+                    ORDER BY session_id
+                    LIMIT 1 OFFSET {ranking.SUMMED_SESSIONS}
+                )
+        END
+),
+summed AS MATERIALIZED (
+    SELECT sum(count) AS count, sum(tokens) AS tokens
+    FROM (
+        SELECT count, tokens
+        FROM {schema}.memory_buckets
+        WHERE user_id = :user_id AND session_id <> ALL((SELECT :expired)::text[])
+        ORDER BY session_id
+        -- None if their sums are stored. Because of the limit the planner prefers the index to a parallel scan of the
+        -- rows of all users, whose processes would be started even so.
+        LIMIT (SELECT CASE WHEN EXISTS (SELECT FROM stored) THEN 0 END)
+    ) AS buckets
+),
 counted AS MATERIALIZED (
-    SELECT sum(count)::float8 AS count, sum(tokens)::float8 AS tokens
-    FROM {schema}.memory_buckets
-    WHERE user_id = :user_id AND session_id <> ALL((SELECT :expired)::text[])
+    SELECT
+        coalesce(stored.memories, summed.count)::float8 AS count,
+        coalesce(stored.memory_tokens, summed.tokens)::float8 AS tokens
+    FROM summed
+    LEFT JOIN stored ON TRUE
 ),
 limits AS MATERIALIZED (
     SELECT
@@ -108,7 +137,7 @@ scored AS MATERIALIZED (
     JOIN weighed USING (position)
     CROSS JOIN size
 ),
-summed AS MATERIALIZED (
+totaled AS MATERIALIZED (
     SELECT
         *,
         round((sum(score) OVER memory)::numeric, 9)::float8 AS total,
@@ -119,32 +148,32 @@ summed AS MATERIALIZED (
 lent AS MATERIALIZED (
     -- An item stands alone: it neither lends a score to its neighbors nor borrows one.
     SELECT
-        summed.session_id,
-        summed.seq + neighbors.step AS seq,
-        max(summed.score) FILTER (WHERE neighbors.step = 0) AS own,
-        max(summed.idf) AS idf,
+        totaled.session_id,
+        totaled.seq + neighbors.step AS seq,
+        max(totaled.score) FILTER (WHERE neighbors.step = 0) AS own,
+        max(totaled.idf) AS idf,
         max(
-            summed.score
+            totaled.score
             * CASE
                 WHEN neighbors.step = 0 THEN 1
                 ELSE neighbors.weight * least(1, {ranking.TURN} / size.average)
             END
         ) AS score
-    FROM summed
+    FROM totaled
     CROSS JOIN size
     CROSS JOIN unnest({ranking.STEPS}, {ranking.STEP_WEIGHTS}) AS neighbors (step, weight)
     WHERE neighbors.step = 0
         OR (
             (SELECT :neighbors)
-            AND summed.kind = 'message'
-            AND summed.total >= (
+            AND totaled.kind = 'message'
+            AND totaled.total >= (
                 SELECT min(total)
                 FROM (
-                    SELECT total FROM summed WHERE copy = 1 ORDER BY total DESC LIMIT {ranking.LENDERS}
+                    SELECT total FROM totaled WHERE copy = 1 ORDER BY total DESC LIMIT {ranking.LENDERS}
                 ) AS lenders
             )
         )
-    GROUP BY summed.position, summed.session_id, summed.seq + neighbors.step
+    GROUP BY totaled.position, totaled.session_id, totaled.seq + neighbors.step
 ),
 sums AS (
     -- The scores, and the shares of the question's terms that the memory and its neighbors have, and it alone.
