@@ -458,6 +458,10 @@ class Blobs:
         stale_ok: bool = False,
     ) -> Page[Blob]:
         """Return the highest version of each blob of a session whose name begins with `prefix`, ordered by name."""
+    def list_of_user(
+        self, user_id: str, *, limit: int | None = None, cursor: str | None = None, stale_ok: bool = False
+    ) -> Page[Blob]:
+        """Return the highest version of each blob of a user, of all sessions and applications."""
     def list_versions(
         self,
         user_id: str,

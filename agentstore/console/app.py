@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from agentstore.console import actions, conversation, memory, operations, states, users
+from agentstore.console import actions, conversation, files, memory, operations, states, users
 from agentstore.console.recent import Recent
 from agentstore.console.security import COOKIE_SECONDS, Access, ConsoleOptions, PathPrefix, SecureHeaders
 from agentstore.console.view import Busy, Console, View, assets, is_refused
@@ -50,6 +50,9 @@ _PAGES: dict[str, Page] = {
     "/session/events": conversation.events,
     "/session/message": conversation.message,
     "/session/media": conversation.media,
+    "/file": files.file,
+    "/file/content": files.download,
+    "/file/image": files.image,
     "/search": memory.search,
     "/states": states.states,
     "/state": states.state,

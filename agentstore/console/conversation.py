@@ -13,6 +13,7 @@ from markupsafe import Markup
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Send
 
+from agentstore.console import files
 from agentstore.console import messages as shown
 from agentstore.console.rendering import render_argument, render_json
 from agentstore.console.view import PAGE_SIZE, Busy, Panel, View, load
@@ -346,16 +347,11 @@ async def _one(view: View, user_id: str, session_id: str, seq: int) -> Message |
 
 
 async def media(view: View) -> Response:
-    """Send an image that a message contains.
+    """Send an image that a message contains, or with ``as=file`` anything that it contains as an attachment.
 
     Raises:
-        NotFound: there is no such image, or it is of a type that is not shown.
+        NotFound: there is nothing, or it is not an image that can be shown.
     """
-    seq = view.number("seq", 0)
-    found = await _one(view, view.query("user"), view.query("session"), seq)
-    image = None
-    if isinstance(found, Message):
-        image = await asyncio.to_thread(shown.inline_image, found, view.number("part", 0))
-    if image is None:
-        raise NotFound(f"message number {seq} has no image that can be shown there")
-    return Response(image[0], media_type=image[1], headers={"content-security-policy": "default-src 'none'; sandbox"})
+    found = await _one(view, view.query("user"), view.query("session"), view.number("seq", 0))
+    message = found if isinstance(found, Message) else None
+    return await files.send_embedded(message, view.number("part", 0), as_image=view.query("as") != "file")

@@ -1,7 +1,5 @@
 """The messages of a conversation as a page shows them: rendered, shortened, calls of tools with their outputs."""
 
-import base64
-import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from agentstore.console.files import embedded, embedded_image
 from agentstore.console.rendering import (
     MOST_TEXT,
     is_web_link,
@@ -37,8 +36,6 @@ from agentstore.schemas.tool_calls import call_ids, is_call, is_output
 _MOST_ARGUMENT = 6_000
 # How many characters of Markdown one page renders; the rest is shown as it is.
 _MARKDOWN_BUDGET = 60_000
-# Images of stored messages that are shown: none of these types can have scripts.
-IMAGE_TYPES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
 
 
 @dataclass
@@ -52,7 +49,11 @@ class Part:
     href: str | None = None
     """A link of the message, to another site."""
     index: int = 0
-    """The position in the content, by which an image in the message is read."""
+    """The position in the content, by which what the message contains is read."""
+    is_embedded: bool = False
+    """Whether the message contains the image, file or audio itself."""
+    is_shown: bool = False
+    """Whether that is an image that can be shown."""
 
 
 @dataclass
@@ -160,7 +161,7 @@ def _entry(message: Message, budget: int) -> Entry:
         if isinstance(part, DataContent) and (is_call(message) or is_output(message)) and not entry.parts:
             _add_call(entry, part.data or {})
             continue
-        shown, left_out = _part(part, index, budget)
+        shown, left_out = _part(message, part, index, budget)
         entry.left_out += left_out
         entry.parts.append(shown)
         budget -= len(shown.html)
@@ -185,7 +186,7 @@ def _add_call(entry: Entry, data: dict[Any, Any]) -> None:
         entry.output = call
 
 
-def _part(part: Content, index: int, budget: int) -> tuple[Part, int]:
+def _part(message: Message, part: Content, index: int, budget: int) -> tuple[Part, int]:
     if isinstance(part, TextContent):
         text, left_out = shorten(part.text or "")
         is_plain = left_out > 0 or len(text) > budget
@@ -194,40 +195,30 @@ def _part(part: Content, index: int, budget: int) -> tuple[Part, int]:
         text, left_out = shorten(part.refusal or "")
         return Part("refusal", render_text(text)), left_out
     if isinstance(part, ImageContent):
-        return _image(part, index), 0
+        return _image(message, part, index), 0
     if isinstance(part, AudioContent):
         transcript, left_out = shorten(str((part.model_extra or {}).get("transcript") or ""))
-        return Part("audio", render_text(transcript) if transcript else Markup(""), part.format or ""), left_out
+        html = render_text(transcript) if transcript else Markup("")
+        is_embedded = embedded(message, index) is not None
+        return Part("audio", html, part.format or "", index=index, is_embedded=is_embedded), left_out
     if isinstance(part, FileContent):
         url = part.file_url or ""
-        label = part.filename or part.file_id or url
-        return Part("file", label=label[:200], href=url if is_web_link(url) else None), 0
+        is_embedded = embedded(message, index) is not None
+        label = part.filename or part.file_id or ("" if is_embedded else url)
+        href = url if is_web_link(url) else None
+        return Part("file", label=label[:200], href=href, index=index, is_embedded=is_embedded), 0
     html, left_out = render_argument(part.data, MOST_TEXT)
     return Part("data", html), left_out
 
 
-def _image(part: ImageContent, index: int) -> Part:
+def _image(message: Message, part: ImageContent, index: int) -> Part:
     url = part.image_url or ""
     if is_web_link(url):
         return Part("image", label=url[:200], href=url)
-    is_inline = url[:64].partition(";")[0].removeprefix("data:").lower() in IMAGE_TYPES
-    return Part("image", label="" if is_inline else url[:200], index=index)
-
-
-def inline_image(message: Message, index: int) -> tuple[bytes, str] | None:
-    """Return the bytes and the type of an image that a message contains as a ``data:`` URL, or None."""
-    parts = message.content or []
-    part = parts[index] if 0 <= index < len(parts) else None
-    if not isinstance(part, ImageContent) or not (part.image_url or "").startswith("data:"):
-        return None
-    head, _, data = (part.image_url or "")[5:].partition(",")
-    kind, *parameters = head.lower().split(";")
-    if kind not in IMAGE_TYPES or parameters[-1:] != ["base64"]:
-        return None
-    try:
-        return base64.b64decode(data, validate=True), kind
-    except (binascii.Error, ValueError):
-        return None
+    found = embedded(message, index)
+    label = url[:200] if found is None else found[0]
+    is_shown = found is not None and embedded_image(message, index)
+    return Part("image", label=label, index=index, is_embedded=found is not None, is_shown=is_shown)
 
 
 def raw_json(message: Message) -> dict[str, Any]:

@@ -162,9 +162,14 @@ _CHINESE = {
     "app": "应用",
     "Files of the session": "会话的文件",
     "No files": "没有文件",
-    "Files without a session are shown first; enter a session to see its files.": (
-        "先显示不属于会话的文件；输入会话可查看其文件。"
-    ),
+    "An application stores them by `store.blobs.put`.": "由应用通过 `store.blobs.put` 存储。",
+    "File name": "文件名",
+    "Versions": "版本",
+    "Image": "图片",
+    "Download": "下载",
+    "Download {name}": "下载 {name}",
+    "Download version {number}": "下载版本 {number}",
+    "Copy the hash": "复制哈希",
     "Name": "名称",
     "Version": "版本",
     "Type": "类型",

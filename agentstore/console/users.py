@@ -7,6 +7,7 @@ from typing import IO, Any, cast
 
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
+from agentstore.console.files import may_be_image
 from agentstore.console.view import PAGE_SIZE, Busy, Panel, View, load
 from agentstore.errors import InvalidContent, NotFound
 from agentstore.schemas import Page, Session
@@ -38,7 +39,16 @@ async def user(view: View) -> Response:
         raise found.error
     if found.error is None and found.value is None:
         raise NotFound(f"there is no user {user_id!r}")
-    return view.render("user.html", user_id=user_id, user=found, tab=tab, tabs=TABS, listed=listed, query=view.query)
+    return view.render(
+        "user.html",
+        user_id=user_id,
+        user=found,
+        tab=tab,
+        tabs=TABS,
+        listed=listed,
+        query=view.query,
+        may_be_image=may_be_image,
+    )
 
 
 async def _sessions(view: View, user_id: str) -> Panel[Page[Session]]:
@@ -73,8 +83,15 @@ async def _states(view: View, user_id: str) -> Panel[Any]:
 
 
 async def _files(view: View, user_id: str) -> Panel[Any]:
-    session_id = view.query("session") or None
-    return await load(view.store.blobs.list(user_id, session_id, limit=PAGE_SIZE, cursor=view.cursor()))
+    """Return the files of all sessions and applications, or those of one session."""
+    session_id = view.query("session")
+    blobs = view.store.blobs
+    place: dict[str, Any] = {"limit": PAGE_SIZE, "cursor": view.cursor()}
+    return await load(
+        blobs.list(user_id, session_id, app=view.query("app"), **place)
+        if session_id
+        else blobs.list_of_user(user_id, **place)
+    )
 
 
 async def _sandboxes(view: View, user_id: str) -> Panel[Any]:

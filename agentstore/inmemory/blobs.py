@@ -140,8 +140,31 @@ class InMemoryBlobService(BlobService):
             if name.startswith(prefix) and (after is None or name.encode() > after.encode())
         ][:limit]
         page = [_blob(key, name, max(versions := self._blobs[key][name]), versions[max(versions)]) for name in names]
-        self._check_reply(key, page)
+        self._check_reply(page)
         return Page(page, write_cursor(names[-1]) if names and len(names) == limit else None)
+
+    async def list_of_user(  # noqa: D102
+        self, user_id: str, *, limit: int | None = None, cursor: str | None = None, stale_ok: bool = False
+    ) -> Page[Blob]:
+        check_id(user_id, "user_id", self._settings)
+        check_limit(limit, self._settings.max_page)
+        after = None if cursor is None else [str(each).encode() for each in read_cursor(cursor, str, str, str)]
+        self._check_open()
+        found = sorted(
+            ([key[1].encode(), key[2].encode(), name.encode()], key, name)
+            for key, blobs in self._blobs.items()
+            if key[0] == user_id
+            for name, versions in blobs.items()
+            if versions
+        )
+        page = [
+            _blob(key, name, max(versions := self._blobs[key][name]), versions[max(versions)])
+            for place, key, name in found
+            if after is None or place > after
+        ][:limit]
+        self._check_reply(page)
+        end = write_cursor(page[-1].session_id, page[-1].app, page[-1].name) if page and len(page) == limit else None
+        return Page(page, end)
 
     async def list_versions(  # noqa: D102
         self,
@@ -159,7 +182,7 @@ class InMemoryBlobService(BlobService):
         before = read_version_cursor(cursor)
         numbers = sorted((number for number in versions if number < before), reverse=True)[:limit]
         page = [_blob(key, name, number, versions[number]) for number in numbers]
-        self._check_reply(key, page)
+        self._check_reply(page)
         return Page(page, write_cursor(str(numbers[-1])) if numbers and len(numbers) == limit else None)
 
     async def delete(  # noqa: D102
@@ -207,8 +230,10 @@ class InMemoryBlobService(BlobService):
                     for number, stored in sorted(versions.items()):
                         yield _blob(key, name, number, stored), stored
 
-    def _check_reply(self, key: _Key, page: Sequence[Blob]) -> None:
-        texts = (self._blobs[key][each.name][each.version].metadata for each in page)
+    def _check_reply(self, page: Sequence[Blob]) -> None:
+        texts = (
+            self._blobs[each.user_id, each.session_id, each.app][each.name][each.version].metadata for each in page
+        )
         check_reply(texts, self._settings, Advice.SMALLER_LIMIT)
 
     def _key(self, user_id: str, session_id: str | None, app: str) -> _Key:

@@ -118,6 +118,15 @@ class BlobService(ServiceWithLifecycleManager):
         """
 
     @abstractmethod
+    async def list_of_user(
+        self, user_id: str, *, limit: int | None = None, cursor: str | None = None, stale_ok: bool = False
+    ) -> Page[Blob]:
+        """Return the highest version of each blob of a user, of all sessions and applications.
+
+        They are ordered by session, application and name. Arguments and errors are those of :meth:`list`.
+        """
+
+    @abstractmethod
     async def list_versions(
         self,
         user_id: str,

@@ -70,6 +70,7 @@ GET_LAST = Statement(
     select(*_COLUMNS).where(_THIS).order_by(BlobRow.version.desc()).limit(1), name="blobs.get_last", scope="user"
 )
 LIST = SQL("list_blobs")
+LIST_OF_USER = SQL("list_blobs_of_user")
 LIST_VERSIONS = Statement(
     select(*_COLUMNS)
     .where(_THIS, BlobRow.version < bindparam("before_version", type_=BigInteger))
@@ -243,6 +244,23 @@ class PostgresBlobService(PostgresService, BlobService, area="blobs"):
         values = {**key, "first": check_id(prefix, "prefix", self._settings), "until": end_of_prefix(prefix)}
         values |= {"after": None if cursor is None else read_cursor(cursor, str)[0], "limit": limit}
         return await self._page(LIST, values, key, limit, lambda blob: blob.name, stale_ok=stale_ok)
+
+    async def list_of_user(  # noqa: D102
+        self, user_id: str, *, limit: int | None = None, cursor: str | None = None, stale_ok: bool = False
+    ) -> Page[Blob]:
+        owner = check_id(user_id, "user_id", self._settings)
+        check_limit(limit, self._settings.max_page)
+        # No session has the id "".
+        session, app, name = ("", "", "") if cursor is None else read_cursor(cursor, str, str, str)
+        values = {"user_id": owner, "after_session": session, "after_app": app, "after": name, "limit": limit}
+        rows = await self._database.read(
+            lambda database: database.fetch_page(LIST_OF_USER, Advice.SMALLER_LIMIT, **values), stale_ok=stale_ok
+        )
+        blobs = await offload.run(
+            lambda: [_blob(row[2:], {"user_id": owner, "session_id": row[0], "app": row[1]}) for row in rows]
+        )
+        is_full = blobs and len(blobs) == limit
+        return Page(blobs, write_cursor(*map(str, rows[-1][:3])) if is_full else None)
 
     async def list_versions(  # noqa: D102
         self,

@@ -159,6 +159,35 @@ class BlobContract:
             with pytest.raises(InvalidContent):
                 await service.list_versions("alice", "a", cursor=cursor)
 
+    async def test_blobs_of_all_sessions_are_listed_in_pages(self, service: BlobService) -> None:
+        places = {
+            ("default" if session == "" else session, app, name)
+            for session in ("", "s", "a", "\ud7ff", "\U0010ffff")
+            for app in ("", "chat", "\ue000")
+            for name in ("", "n", "\u00e9")
+        }
+        for session, app, name in places:
+            for number in range(2):
+                blob = await service.put("alice", name, b"%d" % number, session, app=app, filename=session)
+        await service.put("bob", "n", b"x")
+        expected = sorted(places, key=lambda place: [each.encode() for each in place])
+        for limit in (None, 1, 7, 44, 45, 46):
+            seen: list[Blob] = []
+            cursor = None
+            while True:
+                page = await service.list_of_user("alice", limit=limit, cursor=cursor, stale_ok=limit == 7)
+                seen += page
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
+            assert [(each.session_id, each.app, each.name) for each in seen] == expected
+            assert {(each.user_id, each.version, each.size) for each in seen} == {("alice", 1, 1)}
+            assert blob in seen
+        assert await service.list_of_user("carol") == []
+        for cursor in ("nonsense", write_cursor("n")):
+            with pytest.raises(InvalidContent):
+                await service.list_of_user("alice", cursor=cursor)
+
     async def test_versions_are_listed_in_pages(self, service: BlobService) -> None:
         for number in range(5):
             await service.put("alice", "a", b"%d" % number)

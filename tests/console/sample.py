@@ -152,6 +152,11 @@ async def fill(store: AgentStore) -> None:
     await store.blobs.put(
         "alice", "tickets.pdf", b"%PDF-1.7 not really", content_type="application/pdf", filename="tickets.pdf"
     )
+    for width in (64, 240):
+        png = base64.b64decode(picture(width, 160).partition(",")[2])
+        await store.blobs.put(
+            "alice", "viewpoint.png", png, "lisbon", content_type="image/png", metadata={"by": "Alice"}
+        )
     for day in range(28):  # for the charts
         for number in range(1 + (day * 7) % 5):
             created = datetime.now(UTC) - timedelta(days=day + 1, hours=number)

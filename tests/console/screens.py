@@ -31,6 +31,8 @@ PAGES = {
     "overview": page("/"),
     "users": page("/users"),
     "user": page("/user", user="alice"),
+    "files": page("/user", user="alice", show="files"),
+    "file": page("/file", user="alice", session="lisbon", name="viewpoint.png"),
     "session": page("/session", user="alice", session="lisbon"),
     "search": page("/search", user="alice", q="trains and budget for Lisbon"),
     "states": page("/states", user="alice", session="lisbon"),

@@ -16,7 +16,7 @@ from agentstore.interfaces import Store
 TOKEN = "a token of the tests"
 
 
-def path(name: str, **parameters: object) -> str:
+def path(name: str, /, **parameters: object) -> str:
     """Return the path of a page with parameters."""
     return f"{name}?{urlencode({key: str(value) for key, value in parameters.items()})}"
 
@@ -105,7 +105,7 @@ def check_harmless(html: str) -> Document:
             assert not name.startswith("on"), f"{tag} {name}={value}"
             assert name not in ("style", "srcdoc", "srcset", "formaction", "ping"), f"{tag} {name}={value}"
         source = attributes.get("src") or ""
-        assert source.startswith(("/static/", "/session/media?")) or not source, source
+        assert source.startswith(("/static/", "/session/media?", "/file/image?")) or not source, source
         assert tag != "script" or source.startswith("/static/console.js"), attributes
         assert tag != "link" or str(attributes["href"]).startswith("/static/"), attributes
         assert tag != "form" or str(attributes.get("action")).startswith("/"), attributes

@@ -155,6 +155,10 @@ def test_stored_text_runs_nothing_and_violates_no_policy(opened: Callable[..., P
             await served.store.sessions.append("mallory", "payloads", messages)
         for number, payload in enumerate(PAYLOADS):
             if len(payload) < 400 and "\0" not in payload and "\ud800" not in payload:
+                await served.store.blobs.put(
+                    "mallory", payload, payload.encode(), content_type="image/png", filename=payload
+                )
+            if len(payload) < 400 and "\0" not in payload and "\ud800" not in payload:
                 await served.store.sessions.create_session(payload, payload, title=payload, metadata={payload: payload})
                 await served.store.sessions.create_session("mallory", f"title {number}", title=payload)
                 await served.store.states.save_state(payload, {payload: payload}, payload)
@@ -186,6 +190,8 @@ def test_stored_text_runs_nothing_and_violates_no_policy(opened: Callable[..., P
         "/users",
         path("/user", user="mallory"),
         path("/user", user="mallory", show="facts"),
+        path("/user", user="mallory", show="files"),
+        *(path("/file", user="mallory", name=each) for each in hostile[::6]),
         path("/search", user="mallory", q=f"apple {hostile[0]}", k=100),
         *(path("/session", user=each, session=each) for each in hostile[::4]),
         *(path("/state", user=each, session=each, round=1) for each in hostile[1::8]),

@@ -36,6 +36,9 @@ _PAGES = [
     path("/users", prefix="missing"),
     *(path("/user", user="alice", show=tab) for tab in users.TABS),
     *(path("/user", user="priya", show=tab) for tab in ("memories", "facts", "states", "files")),
+    path("/user", user="alice", show="files", session="lisbon"),
+    path("/file", user="alice", session="lisbon", name="viewpoint.png"),
+    path("/file", user="alice", name="tickets.pdf", version=0),
     path("/session", user="alice", session="lisbon"),
     path("/session", user="alice", session="lisbon", after=0),
     path("/session", user="alice", session="lisbon, cheaper"),
@@ -185,6 +188,7 @@ async def test_stored_text_never_becomes_an_element_or_a_handler() -> None:
             pages = (
                 path("/users", prefix=payload[:20]),
                 *(path("/user", user=payload, show=tab) for tab in users.TABS if tab != "sandboxes"),
+                path("/file", user=payload, name=payload),
                 path("/session", **of),
                 path("/session", **of, around=payload),
                 path("/session/message", **of, seq=1),

@@ -247,6 +247,7 @@ _READS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "blobs.get": lambda store: store.blobs.get("alice", "n"),
     "blobs.read": _read_blob,
     "blobs.list": lambda store: store.blobs.list("alice"),
+    "blobs.list_of_user": lambda store: store.blobs.list_of_user("alice"),
     "blobs.list_versions": lambda store: store.blobs.list_versions("alice", "n"),
     "checkpoints.get": lambda store: store.checkpoints.get("alice", "live"),
     "checkpoints.get_many": lambda store: store.checkpoints.get_many("alice", "live", "", ["1"]),

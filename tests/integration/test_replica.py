@@ -92,6 +92,7 @@ _READS: dict[str, Callable[..., Awaitable[Any]]] = {
     "blobs.get": lambda store, **options: store.blobs.get("alice", "n", **options),
     "blobs.read": _read_blob,
     "blobs.list": lambda store, **options: store.blobs.list("alice", **options),
+    "blobs.list_of_user": lambda store, **options: store.blobs.list_of_user("alice", **options),
     "blobs.list_versions": lambda store, **options: store.blobs.list_versions("alice", "n", **options),
     "checkpoints.get": lambda store, **options: store.checkpoints.get("alice", "s", **options),
     "checkpoints.get_many": lambda store, **options: store.checkpoints.get_many("alice", "s", "", ["1"], **options),

@@ -170,6 +170,7 @@ _VALUES: dict[str, Any] = {
     "after_seq": 0,
     "before_seq": 10,
     "after_time": NEWEST,
+    "after_app": "",
     "seqs": [1, 3],
     "new_session_id": ["s1"],
     "new_seq": [1],
@@ -548,6 +549,7 @@ async def test_each_uncontended_call_is_one_statement(
     await one_statement(store.states.get_values_of([session, Session(id="t", user_id="bob")]))
     await one_statement(store.blobs.get("alice", "n"))
     await one_statement(store.blobs.list("alice", prefix="n"))
+    await one_statement(store.blobs.list_of_user("alice", limit=1))
     await one_statement(store.blobs.list_versions("alice", "n"))
     document = {"id": "d", "text": "likes apples", "namespace": "a"}
     await one_statement(store.documents.put("another new user", [document, {"id": "e", "text": "x"}]))
