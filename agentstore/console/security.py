@@ -22,6 +22,8 @@ SHORTEST_TOKEN = 16
 """The minimum length of a token, in characters."""
 # It becomes a part of headers, in which other characters have a meaning.
 _ROOT_PATH = re.compile("(?:/[A-Za-z0-9._~-]+)*")
+# Headers that proxies add, besides X-Forwarded-For and others that begin so.
+_FORWARDED = {"forwarded", "via", "x-real-ip"}
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
 # Failed logins of one address within a period in seconds, and the number of addresses that are remembered.
 _FAILURES, _PERIOD, _ADDRESSES = 5, 60.0, 10_000
@@ -183,7 +185,8 @@ class SecureHeaders:
     """Adds the headers that restrict what a browser does with a response, and refuses names of other hosts.
 
     Without a token, the name of the host in a request has to be one of a loopback address: a page of another site
-    could otherwise let its own name point here (DNS rebinding), and read the console.
+    could otherwise let its own name point here (DNS rebinding), and read the console. And no proxy may have forwarded
+    it: whom a proxy serves cannot be known here, and it may name any host.
     """
 
     def __init__(self, app: ASGIApp, options: ConsoleOptions) -> None:
@@ -213,9 +216,9 @@ class SecureHeaders:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        host = Headers(scope=scope).get("host", "")
-        if self._options.token is None and not is_loopback(_host_name(host)):
-            await _refuse_host(host, send_with_headers)
+        headers = Headers(scope=scope)
+        if self._options.token is None and (problem := _problem(headers)) is not None:
+            await _refuse(problem, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)
 
@@ -227,11 +230,19 @@ def _host_name(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
-async def _refuse_host(host: str, send: Send) -> None:
-    text = (
-        f"The console was opened as {host[:80]!r}. Without a token it answers only to a loopback address: open it as "
-        "http://127.0.0.1, or set AGENTSTORE_CONSOLE_TOKEN.\n"
-    )
+def _problem(headers: Headers) -> str | None:
+    """Return why a request without a login is refused, or None if it was sent to this machine without a proxy."""
+    host = headers.get("host", "")
+    if not is_loopback(_host_name(host)):
+        return f"The console was opened as {host[:80]!r}. Without a token it answers only to a loopback address"
+    forwarded = next((name for name in headers if name in _FORWARDED or name.startswith("x-forwarded-")), None)
+    if forwarded is not None:
+        return f"A proxy has forwarded the request (it has the header {forwarded[:80]!r}). A proxy needs a token"
+    return None
+
+
+async def _refuse(problem: str, send: Send) -> None:
+    text = f"{problem}: open it as http://127.0.0.1, or set AGENTSTORE_CONSOLE_TOKEN.\n"
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
     await send({"type": "http.response.start", "status": 421, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode(errors="backslashreplace")})

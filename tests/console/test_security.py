@@ -165,6 +165,31 @@ async def test_without_a_token_only_names_of_this_machine_are_answered(store: An
         assert (await client.get("/login")).status_code == 200
 
 
+async def test_without_a_token_nothing_that_a_proxy_forwards_is_answered(store: Any) -> None:
+    """A proxy may send any host name, such as that of its upstream, for any client."""
+    forwarding = {
+        "X-Forwarded-For": "198.51.100.7",
+        "x-forwarded-proto": "https",
+        "X-Forwarded-Host": "console.example",
+        "X-Forwarded-Anything": "",
+        "Forwarded": "for=198.51.100.7",
+        "Via": "1.1 proxy",
+        "X-Real-IP": "127.0.0.1",
+    }
+    for name, value in forwarding.items():
+        headers = {"host": "127.0.0.1:8642", name: value}
+        for options, status in ((_WRITES, 421), (_LOCKED, 200)):
+            async with browser(store, options=options) as client:
+                for where in ("/login", "/static/console.css", path("/user", user="alice")):
+                    response = await client.get(where, headers=headers)
+                    is_page = where.startswith("/user") or (where == "/login" and options is _WRITES)
+                    expected = 303 if options is _LOCKED and is_page else status
+                    assert response.status_code == expected, (name, where)
+                    assert "alice" not in response.text
+                posted = await client.post("/csp-report", headers=headers, json={})
+                assert posted.status_code == (421 if options is _WRITES else 204)
+
+
 async def test_only_a_form_of_the_same_visitor_changes_anything(store: Any) -> None:
     where = path("/act/delete-session", user="alice", session="s")
     async with browser(store, options=_WRITES) as client, browser(store, options=_WRITES) as other:
