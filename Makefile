@@ -10,7 +10,7 @@ ARGS ?=
 PARALLEL ?= -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow oldest chaos combinations citus sandboxes peers adapters adapters-newest console-tests console-screens demo-pictures runtime previous lint types docs release-check bench bench-quick scale profile clean
+.PHONY: help demo test slow oldest chaos combinations citus sandboxes peers adapters adapters-newest console-tests console-screens demo-pictures runtime previous lint types docs site-tests site-version release-check bench bench-quick scale profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -24,7 +24,7 @@ demo-pictures: $(VENV)/test ## record the demo as the animated terminal of the d
 test: $(VENV)/test ## the tests in parallel, on an embedded Postgres (ARGS="--database=container" and others: tests/conftest.py)
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-OTHERS := chaos or combinations or tls or pooler or labelled or model or peers or adapters or runtime or documentation or bubblewrap or console or citus
+OTHERS := chaos or combinations or tls or pooler or labelled or model or peers or adapters or runtime or documentation or bubblewrap or console or site or citus
 
 slow: $(VENV)/test ## the tests that take longest: killed processes, silent networks, upgrades from every revision
 	$(BIN)/python -m pytest -m 'slow and not ($(OTHERS))' $(PARALLEL) $(ARGS)
@@ -161,6 +161,17 @@ docs: $(VENV)/docs/ready ## the documentation site in .site/html, built without 
 	@PYTHONPATH=. $(VENV)/docs/bin/python -m tests.support.site
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/python -m mkdocs build --strict
 	@! grep -rEn '<(script|link|img)[^>]* (src|href)="?(https?:)?//' --include='*.html' .site/html
+
+site-tests: $(VENV)/console $(VENV)/docs/ready ## the built site in a browser: both languages, phone and desktop, two versions (needs chromium, fonts-noto-cjk)
+	@PYTHONPATH=. $(VENV)/docs/bin/python -m tests.support.site
+	@DOCS_BIN=$(VENV)/docs/bin $(BIN)/python -m pytest -m site tests/site $(ARGS)
+
+# Commits the site to a branch of this repository, and pushes nothing. BRANCH=name, VERSION=0.1
+BRANCH ?= site
+VERSION ?= $(shell sed -n 's/^__version__ = "\([0-9]*\.[0-9]*\).*/\1/p' agentstore/__init__.py)
+site-version: docs ## commit the site of this version to the branch $(BRANCH), beside those of earlier versions
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mike deploy --branch $(BRANCH) --update-aliases $(VERSION) latest
+	@$(VENV)/docs/bin/mike set-default --branch $(BRANCH) latest
 
 release-check: $(VENV)/release/ready ## build the packages in dist/, check them, and list what a release still needs (ARGS=--final)
 	@rm -rf dist
