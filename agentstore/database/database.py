@@ -284,11 +284,12 @@ class Database:
                 if begin is not None:
                     await driver.execute(begin, timeout=self._timeout)
                 rows: list[Row]
-                if advice is None:
-                    rows = await driver.fetch(compiled.sql, *arguments, timeout=self._timeout)
-                else:
-                    with ReplyLimit.begin(driver, self.settings, advice):
-                        rows = await driver.fetch(compiled.sql, *arguments, timeout=self._timeout)
+                with pool.deadlines.limit(self._timeout):
+                    if advice is None:
+                        rows = await driver.fetch(compiled.sql, *arguments)
+                    else:
+                        with ReplyLimit.begin(driver, self.settings, advice):
+                            rows = await driver.fetch(compiled.sql, *arguments)
                 if begin is not None:
                     await driver.execute("COMMIT", timeout=self._timeout)
             except DRIVER_ERRORS as error:

@@ -19,6 +19,7 @@ from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
 
 from agentstore.database.budget import Budget
+from agentstore.database.deadlines import Deadlines
 from agentstore.database.errors import CONNECT_ERRORS, DRIVER_ERRORS, is_connection_limit
 from agentstore.database.hosts import CLOSE_TIMEOUT
 from agentstore.database.sockets import close_socket, release_sockets
@@ -61,6 +62,7 @@ class Pool:
 
     Attributes:
         loop: the event loop.
+        deadlines: the time limits of the statements that are being executed on its connections.
         guard: closes this pool when the event loop closes its asynchronous generators.
     """
 
@@ -86,6 +88,7 @@ class Pool:
             on_silence: called when a connection has received no response in time.
         """
         self.loop = asyncio.get_running_loop()
+        self.deadlines = Deadlines()
         self._queue = queue
         self._budget = budget
         self._observer = observer
@@ -287,6 +290,7 @@ class Pool:
             if not self._is_borrowed:
                 await greenlet_spawn(self._queue.dispose)
         finally:
+            self.deadlines.stop()
             if self._budget is not None:
                 self._budget.remove(self)
 
