@@ -96,8 +96,8 @@ def _list(order: SessionOrder, index: _Index) -> ClauseElement:
     return (
         select(
             SessionRow.id,
-            *([] if index.startswith("user") else [SessionRow.user_id]),
             *HEAD,
+            *([] if index.startswith("user") else [SessionRow.user_id]),
             case((_LIMIT.is_not(None), SessionRow.listed_at)).label("listed_at"),
         )
         # In coalesce, a generic plan estimates the filters to match half of the rows, and reads those in their order.

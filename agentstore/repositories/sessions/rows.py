@@ -23,16 +23,29 @@ def load_metadata(text: str, user_id: str, session_id: str) -> dict[str, Any]:
 
 
 def load_sessions(user_id: str | None, rows: Sequence[Row]) -> list[Session]:
-    """Parse the rows of a list of sessions, of one user or with a column ``user_id``.
+    """Parse the rows of a list of sessions: the id, the columns of HEAD and, for those of all users, ``user_id``.
 
     Raises:
         UnreadableRow: the metadata of one of them is not a JSON object.
     """
     with no_collection(len(rows)):
-        # One validation of all rows takes half the time of a constructor call for each.
+        # One validation of all rows takes half the time of a constructor call for each, and these dicts a quarter of
+        # that of {**row}.
         return _SESSIONS.validate_python(
             [
-                {**row, "user_id": owner, "metadata": load_metadata(row["metadata"], owner, row["id"])}
+                {
+                    "id": row[0],
+                    "user_id": owner,
+                    "created_at": row[1],
+                    "updated_at": row[2],
+                    "title": row[3],
+                    "metadata": {} if row[4] == "{}" else load_metadata(row[4], owner, row[0]),
+                    "forked_from": row[5],
+                    "forked_at": row[6],
+                    "ttl": row[7],
+                    "app": row[8],
+                    "message_count": row[9],
+                }
                 for row in rows
                 for owner in (row["user_id"] if user_id is None else user_id,)
             ]
