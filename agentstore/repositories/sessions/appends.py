@@ -65,10 +65,10 @@ def contiguous(created_at: datetime, first_seq: int, count: int, message_count: 
     return Stored(first_seq, end - 1, created_at, message_count, places, count)
 
 
-def stored_by(rows: Sequence[Row]) -> Stored:
-    """Return the result of the statement APPEND, one of whose rows describes it."""
-    ((created_at, first_seq, message_count),) = (row for row in rows if row[0] is not None)
-    return contiguous(created_at, first_seq, len(rows), message_count)
+def stored_by(rows: Sequence[Row], count: int) -> Stored:
+    """Return the result of the statement APPEND for `count` messages, which its first row describes."""
+    created_at, first_seq, message_count = rows[0]
+    return contiguous(created_at, first_seq, count, message_count)
 
 
 class _Waiting:
@@ -265,8 +265,7 @@ class Appends:
                 values = {"ids": ids, "payloads": payloads, "count": len(ids), "expected": None}
                 rows = await self._database.fetch(self._append, user_id=user_id, session_id=session_id, **values)
                 if rows:
-                    stored = stored_by(rows)
-                    _resolve(line, stored.created_at, stored.first_seq, stored.message_count)
+                    _resolve(line, *rows[0])
                 else:
                     _release(line)
         except (PoolTimeout, Closed) as error:

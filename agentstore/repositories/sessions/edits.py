@@ -263,7 +263,7 @@ class Edits:
                 if error.sqlstate != UNIQUE_VIOLATION:
                     raise
                 raise Conflict(f"{where} has a message with one of the new ids before {at!r}") from error
-            return stored_by(rows)
+            return stored_by(rows, len(values["ids"]))
 
 
 def _stored(

@@ -416,7 +416,7 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
         if not rows:
             return None
         appends.include(key)
-        return stored_by(rows)
+        return stored_by(rows, len(values["ids"]))
 
     async def _create_and_append(self, values: dict[str, Any]) -> Stored:
         """Create the missing session, if this service does that, and append to it."""

@@ -3,7 +3,7 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, session_id text, ids text[], payloads text[], count bigint, expected bigint
--- Rows: those of append.sql
+-- Rows: that of append.sql, and rows of nulls, one for each message but the first
 -- Races: those of append.sql
 --
 -- Citus sends a query that is nothing but this call to the server of the user, and executes it there.

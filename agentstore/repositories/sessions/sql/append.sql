@@ -3,12 +3,12 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, session_id text, ids text[], payloads text[], count bigint, expected bigint
--- Rows: one for each message: for the first the timestamp of the append, its seq, and how many messages the session now
---   has; nulls for the others. None if the session does not exist, or does not have `expected` messages; null is any.
+-- Rows: one: the timestamp of the append, the seq of the first message, and how many messages the session now has. None
+--   if the session does not exist, or does not have `expected` messages; null is any.
 -- Races: fails with 23505, storing nothing, if an id is stored already; this also makes it safe to retry
 --
--- The values are returned only once: decoding them for each message takes the driver longer than it takes the server to
--- insert the messages. RETURNING on the INSERT, and not a count of it: without it, Citus would execute it as a COPY.
+-- The INSERT is no part of the result: returning a row for each message takes the server 4 % of an append of a hundred,
+-- and the driver 6 %. It returns rows nevertheless, since without them Citus would execute it as a COPY.
 WITH claimed AS (
     -- listed_at changes once a minute only, so that most appends write to no index. Neither timestamp moves backwards:
     -- now() is when the transaction began, and the row may have a later one if it then waited for the lock.
@@ -20,14 +20,15 @@ WITH claimed AS (
     WHERE user_id = :user_id AND id = :session_id
         AND (now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
         AND (next_seq - 1 - removed = :expected) IS NOT FALSE
-    RETURNING next_seq - :count AS base, updated_at, next_seq - 1 - removed AS message_count
+    RETURNING updated_at AS written_at, next_seq - :count AS first_seq, next_seq - 1 - removed AS message_count
+),
+inserted AS (
+    INSERT INTO {schema}.messages (user_id, session_id, seq, id, payload, created_at)
+    SELECT
+        :user_id, :session_id, claimed.first_seq + given.position - 1, given.id, given.payload::json,
+        claimed.written_at
+    FROM claimed
+    CROSS JOIN unnest(:ids, :payloads) WITH ORDINALITY AS given (id, payload, position)
+    RETURNING 1
 )
-INSERT INTO {schema}.messages AS m (user_id, session_id, seq, id, payload, created_at)
-SELECT
-    :user_id, :session_id, claimed.base + given.position - 1, given.id, given.payload::json, claimed.updated_at
-FROM claimed
-CROSS JOIN unnest(:ids, :payloads) WITH ORDINALITY AS given (id, payload, position)
-RETURNING
-    CASE WHEN m.id = (:ids)[1] THEN m.created_at END,
-    CASE WHEN m.id = (:ids)[1] THEN m.seq END,
-    CASE WHEN m.id = (:ids)[1] THEN (SELECT message_count FROM claimed) END
+SELECT written_at, first_seq, message_count FROM claimed
