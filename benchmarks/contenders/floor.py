@@ -5,7 +5,7 @@ when a connection is returned, which is the least that a pool can do. Input is n
 """
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,29 +19,45 @@ from agentstore.search import analysis, ranking
 from benchmarks.contender import USER, PlainMessage
 
 _MESSAGES = TypeAdapter(list[Message])
+_SESSIONS = TypeAdapter(list[Session])
 
 _APPEND = """
 WITH claimed AS (
     UPDATE agentstore.sessions
-    SET next_seq = next_seq + $3, updated_at = now(), listed_at = date_trunc('minute', now())
-    WHERE user_id = $1 AND id = $2
-    RETURNING next_seq - $3 AS base
+    SET
+        next_seq = next_seq + $3,
+        updated_at = greatest(updated_at, now()),
+        listed_at = greatest(listed_at, date_trunc('minute', now()))
+    WHERE user_id = $1 AND id = $2 AND (now() - updated_at < ttl * interval '1 second') IS NOT FALSE
+    RETURNING next_seq - $3 AS first_seq, updated_at, next_seq - 1 - removed AS message_count
+),
+inserted AS (
+    INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload, created_at)
+    SELECT $1, $2, first_seq + o - 1, i, p::json, updated_at
+    FROM claimed, unnest($4::text[], $5::text[]) WITH ORDINALITY AS t(i, p, o)
 )
-INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload)
-SELECT $1, $2, base + o - 1, i, p::json FROM claimed, unnest($4::text[], $5::text[]) WITH ORDINALITY AS t(i, p, o)
-RETURNING 1
+SELECT first_seq, updated_at, message_count FROM claimed
 """
 _GET = """
-SELECT created_at, updated_at, title, metadata::text, NULL AS payload FROM agentstore.sessions
-WHERE user_id = $1 AND id = $2
+SELECT
+    created_at, updated_at, title, metadata::text, forked_from, forked_at, ttl, app, next_seq - 1 - removed,
+    NULL AS payload, NULL AS place
+FROM agentstore.sessions
+WHERE user_id = $1 AND id = $2 AND (now() - updated_at < ttl * interval '1 second') IS NOT FALSE
 UNION ALL (
-    SELECT NULL, NULL, NULL, NULL, payload::text FROM agentstore.messages
+    SELECT
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        json_send(payload), int8send(seq) || timestamptz_send(created_at)
+    FROM agentstore.messages
     WHERE user_id = $1 AND session_id = $2 ORDER BY seq
 )
 """
 _LIST = """
-SELECT id, created_at, updated_at, title, metadata::text FROM agentstore.sessions
-WHERE user_id = $1 ORDER BY listed_at DESC, id DESC
+SELECT
+    id, created_at, updated_at, title, metadata::text, forked_from, forked_at, ttl, app, next_seq - 1 - removed
+FROM agentstore.sessions
+WHERE user_id = $1 AND (now() - updated_at < ttl * interval '1 second') IS NOT FALSE
+ORDER BY listed_at DESC, updated_at DESC, id DESC
 """
 
 
@@ -77,6 +93,26 @@ SELECT $1, $2, last_round, $3::text::json, $4 FROM saved RETURNING round
 _LOAD_STATE = """
 SELECT payload::text FROM agentstore.state_rounds WHERE user_id = $1 AND session_id = $2 ORDER BY round DESC LIMIT 1
 """
+
+
+def _sessions(rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return the fields of sessions: their ids, and the other columns of _LIST."""
+    return [
+        {
+            "id": row[0],
+            "user_id": USER,
+            "created_at": row[1],
+            "updated_at": row[2],
+            "title": row[3],
+            "metadata": {} if row[4] == "{}" else orjson.loads(row[4]),
+            "forked_from": row[5],
+            "forked_at": row[6],
+            "ttl": row[7],
+            "app": row[8],
+            "message_count": row[9],
+        }
+        for row in rows
+    ]
 
 
 class BareConnection(asyncpg.Connection):
@@ -117,7 +153,7 @@ class Contender:
         return [Message(id=each.id, role=each.role, content=[TextContent(text=each.text)]) for each in messages]
 
     async def append(self, session: str, messages: list[Message]) -> None:  # noqa: D102
-        rows = await self._pool.fetch(
+        row = await self._pool.fetchrow(
             _APPEND,
             USER,
             session,
@@ -125,31 +161,31 @@ class Contender:
             [message.id for message in messages],
             [message.model_dump_json(exclude_none=True) for message in messages],
         )
-        if len(rows) != len(messages):
+        if row is None:
             raise LookupError(session)
-        self._sessions[session].messages.extend(messages)
+        first_seq, updated_at, message_count = row
+        for seq, message in enumerate(messages, first_seq):
+            message.__dict__["_place"] = seq, updated_at
+        found = self._sessions[session]
+        found.messages.extend(messages)
+        found.updated_at, found.message_count = updated_at, message_count
 
     async def read(self, session: str) -> Session:  # noqa: D102
         rows = await self._pool.fetch(_GET, USER, session)
-        head = next(row for row in rows if row[0] is not None)
-        payloads = [row[4] for row in rows if row[0] is None]
-        return Session(
-            id=session,
-            user_id=USER,
-            created_at=head[0],
-            updated_at=head[1],
-            title=head[2],
-            messages=_MESSAGES.validate_json(f"[{','.join(payloads)}]"),
-        )
+        head = next(row for row in rows if row[9] is None)
+        stored = [row for row in rows if row[9] is not None]
+        messages = _MESSAGES.validate_json(b"[%b]" % b",".join([row[9] for row in stored]))
+        for message, row in zip(messages, stored, strict=True):
+            message.__dict__["_place"] = row[10]
+        (fields,) = _sessions([(session, *head)])
+        return Session(**fields, messages=messages)
 
     def texts(self, found: Session) -> list[str]:  # noqa: D102
         return [message.content[0].text for message in found.messages]  # type: ignore[index, union-attr, misc]
 
     async def list_sessions(self) -> int:  # noqa: D102
         rows = await self._pool.fetch(_LIST, USER)
-        return len(
-            [Session(id=row[0], user_id=USER, created_at=row[1], updated_at=row[2], title=row[3]) for row in rows]
-        )
+        return len(_SESSIONS.validate_python(_sessions(rows)))
 
     async def save_state(self, session: str, state: dict[str, Any]) -> None:  # noqa: D102
         payload = orjson.dumps(state)
