@@ -172,13 +172,15 @@ def check_session(session: Any, settings: "Settings") -> None:
         InvalidContent: it is something else, one of its ids is not valid, or its messages, to which appends add, are
             not a list.
     """
-    if not all(hasattr(session, name) for name in ("user_id", "id", "messages")):
+    try:
+        user_id, id, messages = session.user_id, session.id, session.messages
+    except AttributeError:
         advice = ": to append by ids, call append(user_id, session_id, messages)" if isinstance(session, str) else ""
-        raise InvalidContent(f"session must be a Session, got {shortened(session)}{advice}")
-    check_id(session.user_id, "user_id", settings)
-    check_id(session.id, "session_id", settings)
-    if not isinstance(session.messages, list):
-        raise InvalidContent(f"session.messages must be a list, got {type(session.messages).__name__}")
+        raise InvalidContent(f"session must be a Session, got {shortened(session)}{advice}") from None
+    check_id(user_id, "user_id", settings)
+    check_id(id, "session_id", settings)
+    if not isinstance(messages, list):
+        raise InvalidContent(f"session.messages must be a list, got {type(messages).__name__}")
 
 
 def check_title(value: str | None, name: str = "title") -> str | None:
@@ -272,7 +274,9 @@ def prepare_messages(
             deeper than 200 levels, or all together have more than 200 million characters.
     """
     many: Sequence[object]
-    if isinstance(given, (Message, Mapping, str, bytes, bytearray)) or not isinstance(given, Sequence):
+    if type(given) is list:  # without the checks of the abstract classes
+        many = given
+    elif isinstance(given, (Message, Mapping, str, bytes, bytearray)) or not isinstance(given, Sequence):
         many = (given,)
     else:
         many = given
@@ -280,6 +284,11 @@ def prepare_messages(
         raise LimitExceeded(f"got {len(many)} messages in one call, the maximum is {settings.max_batch}")
     spend(len(many) * EFFORT_OF_PART)
     messages = [as_message(each, position) for position, each in enumerate(many) if each is not None]
+    if len(messages) == 1:  # which takes a fifth less than as many
+        (message,) = messages
+        id = check_id(message.id, "a message's id", settings)
+        (payload,) = _dump_messages(messages, settings)
+        return {id: (message, payload)}
     ids = [message.id for message in messages]
     check_ids(ids, "a message's id", settings)
     payloads = _dump_messages(messages, settings)
@@ -289,11 +298,6 @@ def prepare_messages(
             found[id] = message, payload
         elif not first_wins and not same_content(found[id][1], payload):
             raise Conflict(f"two messages have the id {id!r} and different content")
-    if (size := sum(map(len, payloads))) > _MAX_BATCH_CHARACTERS:
-        raise LimitExceeded(
-            f"the messages have {size} characters together, the maximum is {_MAX_BATCH_CHARACTERS}: append them in "
-            f"several calls"
-        )
     return found
 
 
@@ -311,6 +315,7 @@ def _dump_messages(messages: list[Message], settings: "Settings") -> list[str]:
     Several plain messages are serialized together, which takes half the time, and split at the separators.
     """
     payloads: list[str] = []
+    size = 0
     for start in range(0, len(messages), _CHUNK):
         part = messages[start : start + _CHUNK]
         is_together = len(part) > 1 and not works_in_pieces() and all(map(is_plain, part))
@@ -320,8 +325,15 @@ def _dump_messages(messages: list[Message], settings: "Settings") -> list[str]:
         elif (longest := max(map(len, dumped))) * 4 > settings.max_message_bytes or longest > MAX_DIGITS:
             for payload, message in zip(dumped, part, strict=True):
                 _check_message(payload, message, settings)
-        spend(sum(map(len, dumped)) // _DUMPED)
+        length = sum(map(len, dumped))
+        spend(length // _DUMPED)
         payloads += dumped
+        size += length
+    if size > _MAX_BATCH_CHARACTERS:
+        raise LimitExceeded(
+            f"the messages have {size} characters together, the maximum is {_MAX_BATCH_CHARACTERS}: append them in "
+            f"several calls"
+        )
     return payloads
 
 
