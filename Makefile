@@ -167,11 +167,11 @@ site-tests: $(VENV)/console $(VENV)/docs/ready ## the built site in a browser: b
 	@DOCS_BIN=$(VENV)/docs/bin $(BIN)/python -m pytest -m site tests/site $(ARGS)
 
 # Commits the site to a branch of this repository, and pushes nothing. BRANCH=name, VERSION=0.1
-BRANCH ?= site
+BRANCH ?= gh-pages
 VERSION ?= $(shell sed -n 's/^__version__ = "\([0-9]*\.[0-9]*\).*/\1/p' agentstore/__init__.py)
 site-version: docs ## commit the site of this version to the branch $(BRANCH), beside those of earlier versions
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mike deploy --branch $(BRANCH) --update-aliases $(VERSION) latest
-	@$(VENV)/docs/bin/mike set-default --branch $(BRANCH) latest
+	@PATH="$(abspath $(VENV))/docs/bin:$$PATH" NO_MKDOCS_2_WARNING=1 mike deploy --branch $(BRANCH) --update-aliases $(VERSION) latest
+	@PATH="$(abspath $(VENV))/docs/bin:$$PATH" mike set-default --branch $(BRANCH) latest
 
 release-check: $(VENV)/release/ready ## build the packages in dist/, check them, and list what a release still needs (ARGS=--final)
 	@rm -rf dist

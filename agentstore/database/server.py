@@ -29,7 +29,7 @@ SELECT {IS_DISTRIBUTED} AS is_distributed,
 """
 # Writes a temporary file of some 100 KB into the database's folder, as writes extend its tables. It is gone with the
 # transaction, and nothing is left in a table, its indexes or the WAL.
-_WRITE_FILE = """
+WRITE_FILE = """
 BEGIN;
 SET LOCAL work_mem = '64kB';
 SET LOCAL temp_tablespaces = '';
@@ -114,7 +114,7 @@ async def check_health(connection: asyncpg.Connection, *, writable: bool) -> Non
     if not await connection.fetchval(ACCEPTS_WRITES) and writable:
         raise Unavailable("it accepts no writes: it is a standby, or was made read-only")
     if writable:
-        await connection.execute(_WRITE_FILE)
+        await connection.execute(WRITE_FILE)
 
 
 async def check_encoding(connection: asyncpg.Connection, where: str) -> None:

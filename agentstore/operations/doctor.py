@@ -14,7 +14,7 @@ import asyncpg
 from agentstore.database.database import Database
 from agentstore.database.pool import ACCEPTS_WRITES
 from agentstore.database.pooler import is_pooled, is_transaction_pooler
-from agentstore.database.server import Identity, read_identity
+from agentstore.database.server import WRITE_FILE, Identity, read_identity
 from agentstore.errors import AgentStoreError, StatementFailed, Unavailable
 from agentstore.migrating.connections import dedicated_connection, driver_connection
 from agentstore.migrating.drift import find_drift
@@ -174,6 +174,8 @@ async def examine(database: Database) -> list[Finding]:
             findings = [await _connection(connection, database)]
             (server,) = await connection.fetch(_SERVER)
             findings += _server(server)
+            if not (server["standby"] or server["read_only"]):
+                findings += await _space(connection)
             default_isolation = await connection.fetchval(_DEFAULT_ISOLATION)
             identity = await read_identity(connection)
             findings.append(await _clock(connection))
@@ -244,6 +246,17 @@ async def _connection(connection: asyncpg.Connection, database: Database) -> Fin
         return Finding("connection", "ok", found)
     advice = "every call takes at least one round trip: run the application closer to the database"
     return Finding("connection", "warning", found, advice)
+
+
+async def _space(connection: asyncpg.Connection) -> list[Finding]:
+    """Return a problem if the server cannot write a file: reads work on a full disk, and so do most of the checks."""
+    try:
+        await connection.execute(WRITE_FILE)
+    except asyncpg.PostgresError as error:
+        await connection.execute("ROLLBACK")
+        advice = "enlarge the disk, and delete nothing in pg_wal; an inactive replication slot may retain WAL"
+        return [Finding("writes", "problem", str(error), advice if isinstance(error, asyncpg.DiskFullError) else "")]
+    return []
 
 
 def _server(server: asyncpg.Record) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from agentstore import AgentStore, EmbeddedPostgres, Settings, Unavailable
+from agentstore.operations.doctor import examine
 from agentstore.repositories.connect import open_database
 from agentstore.testing import text
 from tests.support.proxy import Proxy
@@ -102,10 +103,14 @@ def test_a_full_disk_is_not_healthy(tmp_path: Path, cluster: Path, binaries: str
             assert await store.health()
             await asyncio.to_thread(subprocess.run, ["dd", "if=/dev/zero", f"of={filler}", "bs=64k"], check=False)
             assert not await store.health()
+            found = {each.check: each for each in await examine(store._database)}
+            assert (found["writes"].state, "No space left on device" in found["writes"].found) == ("problem", True)
+            assert found["schema"].state == "ok", "the checks after it do not fail"
             with pytest.raises(Unavailable):
                 await store.sessions.append_message(session, text(os.urandom(500_000).hex()))
             filler.unlink()
             assert await store.health()
+            assert "writes" not in {each.check for each in await examine(store._database)}
 
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(small)], check=True)

@@ -192,6 +192,7 @@ async def test_dump_password_and_upgrade_of_postgres_there_and_back() -> None:
         await run("CREATE ROLE agents_a")
         for sql in (
             _code("SET jit = off").replace("agents_app", "agents_a"),
+            _code("client backend"),
             "SET ROLE agents_b; SELECT FROM agentstore.users",
         ):
             psql(agents, sql)
