@@ -26,7 +26,9 @@ from agentstore.settings import Settings
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
-    from opentelemetry.trace import Span, SpanContext, TracerProvider
+    from opentelemetry.trace import Span, SpanContext, Tracer, TracerProvider
+
+    from agentstore.database.late_spans import LateSpan
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 _NAME = "agentstore"
@@ -52,7 +54,7 @@ _LABELS = {
 class _Shared(NamedTuple):
     """What calls share that a task executes for all of them."""
 
-    callers: list["SpanContext"]
+    callers: list["Span"]
     statements: list["SpanContext"]
 
 
@@ -94,12 +96,16 @@ class OpenTelemetry:
         pool_stats: Callable[[], PoolStats],
     ) -> None:
         """Use the providers that are given; see :func:`load`."""
-        from opentelemetry import metrics, trace
+        from opentelemetry import context, metrics, trace
+
+        from agentstore.database.late_spans import LateSpan
 
         self._trace = trace
-        tracers = tracers or trace.NoOpTracerProvider()
-        meters = meters or metrics.NoOpMeterProvider()
-        self._tracer = tracers.get_tracer(_NAME, schema_url=SCHEMA_URL)
+        self._late_span = LateSpan
+        # An exemplar, which refers to the current span, takes a third of a measurement: that of the statement has one.
+        self._no_span = context.Context()
+        self._tracer = None if tracers is None else tracers.get_tracer(_NAME, schema_url=SCHEMA_URL)
+        self._samples_traces = _samples_traces(self._tracer)
         self._has_text = settings.telemetry_sql
         self._server: dict[str, Any] = {"db.system.name": "postgresql"}
         for name, value in (
@@ -112,61 +118,65 @@ class OpenTelemetry:
         pool = f"{server.address or 'unknown'}:{server.port or 5432}/{server.database or ''}"
         self.pool = {"db.client.connection.pool.name": pool}
         self._attributes: dict[str, dict[str, Any]] = {}
+        self._call_attributes: dict[str, dict[str, Any]] = {}
         self.pool_stats = pool_stats
-        self._instruments = _instruments_of(meters)
+        self._instruments = _instruments_of(meters or metrics.NoOpMeterProvider())
         self._instruments.databases[id(self)] = self
 
     def stop(self) -> None:
         """Observe the pool no more."""
         self._instruments.databases.pop(id(self), None)
 
-    def begin_call(self, name: str) -> "Span":
-        """Begin the span of a public call."""
-        return self._tracer.start_span(
-            f"agentstore.{name}", kind=self._trace.SpanKind.INTERNAL, attributes={"agentstore.operation": name}
-        )
+    def begin_call(self, name: str) -> "LateSpan | None":
+        """Begin the span of a public call; None without a provider of spans."""
+        if self._tracer is None:
+            return None
+        return self._late_span(self._tracer, f"agentstore.{name}", self._call_attributes_of(name))
 
     def end_call(self, call: Call, duration: float, error: BaseException | None) -> None:
         """End the span of a public call, and count the call."""
-        attributes = {"agentstore.operation": call.name, **_error_attributes(error)}
-        self._fail(call.span, error)
-        call.span.end()
+        attributes = self._call_attributes_of(call.name)
+        if error is not None:
+            attributes = {**attributes, **_error_attributes(error)}
         self._instruments.calls.record(duration, attributes)
+        if call.span is not None:
+            self._fail(call.span, error)
+            call.span.end_after(duration)
 
-    def attach(self, span: "Span") -> Any:
-        """Make a span the current one, and return what :func:`detach` needs."""
-        from opentelemetry import context
-
-        return context.attach(self._trace.set_span_in_context(span))
-
-    def begin_statement(self, execution: Execution) -> "Span":
-        """Begin the span of a statement."""
-        attributes = self._attributes_of(execution.name)
-        if self._has_text and execution.sql is not None:
-            attributes = {**attributes, "db.query.text": execution.sql}
-        shared = _shared.get()
-        links = None if shared is None else [self._trace.Link(each) for each in shared.callers]
-        span = self._tracer.start_span(
-            execution.name, kind=self._trace.SpanKind.CLIENT, attributes=attributes, links=links
-        )
-        if shared is not None:
-            shared.statements.append(span.get_span_context())
-        return span
-
-    def end_statement(self, execution: Execution, duration: float, error: BaseException | None) -> None:
-        """End the span of a statement, and count the statement."""
+    def report_statement(self, execution: Execution, duration: float, error: BaseException | None) -> None:
+        """Create the span of a statement that has ended, and count the statement."""
         attributes = self._attributes_of(execution.name)
         if error is not None:
             attributes = {**attributes, **_error_attributes(error)}
         self._instruments.statements.record(duration, attributes)
-        span = execution.span
-        if span.is_recording():
-            if execution.rows is not None:
-                span.set_attribute("db.response.returned_rows", execution.rows)
-            if execution.attempts > 1:
-                span.set_attribute("agentstore.attempts", execution.attempts)
-            self._fail(span, error)
-        span.end()
+        if self._tracer is None or (self._samples_traces and self._is_in_unsampled_trace()):
+            return
+        attributes = {**attributes}
+        if execution.rows is not None:
+            attributes["db.response.returned_rows"] = execution.rows
+        if execution.attempts > 1:
+            attributes["agentstore.attempts"] = execution.attempts
+        if self._has_text and execution.sql is not None:
+            attributes["db.query.text"] = execution.sql
+        shared = _shared.get()
+        callers = [] if shared is None else [each.get_span_context() for each in shared.callers]
+        span = self._tracer.start_span(
+            execution.name,
+            kind=self._trace.SpanKind.CLIENT,
+            attributes=attributes,
+            links=[self._trace.Link(each) for each in callers if each.is_valid],
+            start_time=execution.started_at,
+        )
+        if shared is not None:
+            shared.statements.append(span.get_span_context())
+        if error is not None:
+            span.set_status(self._trace.StatusCode.ERROR)
+        span.end(execution.started_at + int(duration * 1e9))
+
+    def _is_in_unsampled_trace(self) -> bool:
+        span = self._trace.get_current_span()
+        parent = span.get_span_context()
+        return parent.is_valid and not parent.trace_flags.sampled and not span.is_recording()
 
     def event(self, name: str, attributes: Mapping[str, Any]) -> None:
         """Add an event to the current span, and count it where there is a counter for it."""
@@ -179,12 +189,12 @@ class OpenTelemetry:
             labels = {**labels, **{label: known[key] for key, label in _LABELS.items() if key in known}}
             self._instruments.counters[counter].add(1, labels)
 
-    def current_span(self) -> "SpanContext":
-        """Return the context of the current span."""
-        return self._trace.get_current_span().get_span_context()
+    def current_span(self) -> "Span":
+        """Return the current span, for :meth:`shared_by`."""
+        return self._trace.get_current_span()
 
     @contextmanager
-    def shared_by(self, callers: "Sequence[SpanContext | None]") -> "Iterator[Sequence[SpanContext]]":
+    def shared_by(self, callers: "Sequence[Span | None]") -> "Iterator[Sequence[SpanContext]]":
         """Let the statements of a block belong to several calls: linked to their spans, and the child of none.
 
         Returns the statements, which grow: each caller links its span to them (:meth:`link`).
@@ -193,7 +203,7 @@ class OpenTelemetry:
 
         self._instruments.batches.record(len(callers))
         # None for a call that has begun before the store was started again.
-        shared = _Shared([each for each in callers if each is not None and each.is_valid], [])
+        shared = _Shared([each for each in callers if each is not None], [])
         began, token = _shared.set(shared), context.attach(context.Context())
         try:
             with outside_of_calls():
@@ -205,8 +215,6 @@ class OpenTelemetry:
     def link(self, statements: "Sequence[SpanContext]") -> None:
         """Link the span of the current call to the statements that it shares with others."""
         span = self._trace.get_current_span()
-        if not hasattr(span, "add_link"):  # before 1.24, a span has only the links that it begins with
-            return
         for each in statements:
             if each.is_valid:
                 span.add_link(each)
@@ -217,11 +225,11 @@ class OpenTelemetry:
 
     def record_wait_time(self, duration: float) -> None:
         """Count a wait for a connection."""
-        self._instruments.wait_time.record(duration, self.pool)
+        self._instruments.wait_time.record(duration, self.pool, self._no_span)
 
     def record_use_time(self, duration: float) -> None:
         """Count the use of a connection."""
-        self._instruments.use_time.record(duration, self.pool)
+        self._instruments.use_time.record(duration, self.pool, self._no_span)
 
     def _attributes_of(self, statement: str) -> dict[str, Any]:
         found = self._attributes.get(statement)
@@ -233,6 +241,12 @@ class OpenTelemetry:
             }
         return found
 
+    def _call_attributes_of(self, call: str) -> dict[str, Any]:
+        found = self._call_attributes.get(call)
+        if found is None:
+            found = self._call_attributes[call] = {"agentstore.operation": call}
+        return found
+
     def _fail(self, span: "Span", error: BaseException | None) -> None:
         """Mark a span as failed. Without the message of the error, which may have ids."""
         if error is not None and span.is_recording():
@@ -240,11 +254,18 @@ class OpenTelemetry:
             span.set_status(self._trace.StatusCode.ERROR)
 
 
-def detach(token: Any) -> None:
-    """Make the span that was current before :meth:`OpenTelemetry.attach` the current one."""
-    from opentelemetry import context
+def _samples_traces(tracer: "Tracer | None") -> bool:
+    """Return whether the sampler drops each span whose parent it has dropped, as those of the SDK do.
 
-    context.detach(token)
+    One that looks at the name or kind of a span may drop that of a call, and not those of its statements.
+    """
+    describe = getattr(getattr(tracer, "sampler", None), "get_description", None)
+    if describe is None:
+        return False
+    description: str = describe()
+    return description.startswith("TraceIdRatioBased{") or (
+        description.startswith("ParentBased{") and description.endswith(",localParentNotSampled:AlwaysOffSampler}")
+    )
 
 
 def _error_attributes(error: BaseException | None) -> dict[str, str]:

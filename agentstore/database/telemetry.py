@@ -6,6 +6,7 @@ measured only if somebody asks for it: a function of the application, a provider
 SLOW_STATEMENT. Otherwise they cost a comparison.
 """
 
+import asyncio
 import inspect
 import logging
 import time
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from agentstore.database.late_spans import LateSpan
     from agentstore.database.otel import OpenTelemetry
 
 _log = logging.getLogger(__name__)
@@ -123,23 +125,83 @@ class Server(NamedTuple):
 
 
 class Call:
-    """A public call that is being observed."""
+    """A public call that is being observed: a context manager that makes it the current one, and reports it.
 
-    __slots__ = ("began", "name", "observer", "otel", "span")
+    Its spans are created, and its measurements recorded, in the next turn of the event loop: when the caller has its
+    result, and mostly while the server executes the caller's next statement.
+    """
+
+    __slots__ = ("_began", "_context", "_is_due", "_reports", "_token", "name", "observer", "otel", "span")
 
     def __init__(self, observer: "Observer", name: str) -> None:
         self.observer: Observer | None = observer
         self.name = name
-        self.began = time.perf_counter()
         # What begins the span ends it, though the store may be stopped or started meanwhile.
         self.otel = observer.otel
-        self.span: Any = None if self.otel is None else self.otel.begin_call(name)
+        self.span: LateSpan | None = None if self.otel is None else self.otel.begin_call(name)
+        self._reports: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._is_due = False
+        self._began = time.perf_counter()
+
+    def __enter__(self) -> None:
+        self.enter()
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.end(error)
+        self.leave()
+
+    def enter(self) -> None:
+        """Make this the current call, and its span the parent of those that begin."""
+        self._token = _call.set(self)
+        if self.span is not None:
+            self._context = self.span.attach()
+
+    def leave(self) -> None:
+        """Make the call that was current before :meth:`enter` the current one."""
+        if self.span is not None:
+            self.span.detach(self._context)
+        _call.reset(self._token)
 
     def end(self, error: BaseException | None) -> None:
         """Report the call. Tasks that it has started, and that go on, belong to no call from now on."""
         self.observer = None
         if self.otel is not None:
-            self.otel.end_call(self, time.perf_counter() - self.began, error)
+            self.add(self.otel.end_call, self, time.perf_counter() - self._began, error)
+            self.report_soon()
+
+    def add(self, report: Callable[..., object], *arguments: Any) -> None:
+        """Let a function be called with the others of this call, see :meth:`report_soon`."""
+        self._reports.append((report, arguments))
+
+    def report_soon(self) -> None:
+        """Call the added functions in the next turn of the event loop."""
+        if not self._is_due:
+            self._is_due = True
+            soon(self._report)
+
+    def _report(self) -> None:
+        self._is_due = False
+        if self.span is not None:
+            self.span.attach_created()  # until the end of this turn, whose context is a copy
+        try:
+            while self._reports:
+                report, arguments = self._reports.pop(0)
+                report(*arguments)
+        finally:
+            if self._reports:  # one failed, such as a span processor of the application
+                self.report_soon()
+
+
+def soon(report: Callable[..., object], *arguments: Any) -> None:
+    """Call a function in the next turn of the event loop, in the current context; now if none runs."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # a coroutine is finalized after its loop was closed
+        report(*arguments)
+    else:
+        loop.call_soon(report, *arguments)
 
 
 _call: ContextVar[Call | None] = ContextVar("agentstore_call", default=None)
@@ -164,7 +226,7 @@ def outside_of_calls() -> Iterator[None]:
 class Execution:
     """The execution of one statement, as a context manager: reported at its end."""
 
-    __slots__ = ("_began", "_observer", "attempts", "name", "otel", "rows", "span", "sql", "waited")
+    __slots__ = ("_began", "_observer", "attempts", "name", "otel", "rows", "sql", "started_at", "waited")
 
     def __init__(self, observer: "Observer", name: str, sql: str | None = None) -> None:
         self._observer = observer
@@ -174,12 +236,10 @@ class Execution:
         self.attempts = 1
         self.rows: int | None = None
         self.otel = observer.otel
-        self.span: Any = None
 
     def __enter__(self) -> Self:
+        self.started_at = time.time_ns()
         self._began = time.perf_counter()
-        if self.otel is not None:
-            self.span = self.otel.begin_statement(self)
         return self
 
     def __exit__(
@@ -230,7 +290,7 @@ class Observer:
             if not self.measures:
                 yield
                 return
-            with _Reported(Call(self, name)):
+            with Call(self, name):
                 yield
         finally:
             if not is_started:
@@ -242,8 +302,14 @@ class Observer:
 
     def end(self, execution: Execution, duration: float, error: BaseException | None) -> None:
         """Report a statement that has ended."""
-        if execution.otel is not None:
-            execution.otel.end_statement(execution, duration + execution.waited, error)
+        call = current_call()
+        if (otel := execution.otel) is not None:
+            arguments = execution, duration + execution.waited, error
+            if call is None:
+                soon(otel.report_statement, *arguments)
+            else:
+                call.add(otel.report_statement, *arguments)
+                call.report_soon()
         if self._slow is not None and duration >= self._slow:
             self.event(
                 "statement.slow",
@@ -254,7 +320,6 @@ class Observer:
                 rows=execution.rows,
             )
         if self._telemetry.on_statement is not None:
-            call = current_call()
             self._run_hook(
                 self._telemetry.on_statement,
                 StatementEvent(
@@ -294,12 +359,18 @@ class Observer:
     def waited(self, duration: float) -> None:
         """Report how long a call waited for a connection."""
         if (otel := self.otel) is not None:
-            otel.record_wait_time(duration)
+            if (call := current_call()) is None:
+                otel.record_wait_time(duration)
+            else:
+                call.add(otel.record_wait_time, duration)
 
     def used(self, duration: float) -> None:
         """Report how long a call used a connection."""
         if (otel := self.otel) is not None:
-            otel.record_use_time(duration)
+            if (call := current_call()) is None:
+                otel.record_use_time(duration)
+            else:
+                call.add(otel.record_use_time, duration)
 
     def timed_out(self, timeout: float) -> None:
         """Report a call for which no connection became free."""
@@ -378,7 +449,7 @@ def _observed(method: Callable[..., Any], name: str, observer_of: Callable[[Any]
         observer = observer_of(self)
         if not observer.measures or _is_within_call(observer):
             return await method(self, *args, **kwargs)
-        with _Reported(Call(observer, name)):
+        with Call(observer, name):
             return await method(self, *args, **kwargs)
 
     return call
@@ -400,8 +471,11 @@ def _observed_generator(
                     if observed is None:
                         item = await anext(generator)
                     else:
-                        with _Active(observed):
+                        observed.enter()
+                        try:
                             item = await anext(generator)
+                        finally:
+                            observed.leave()
                 except StopAsyncIteration:
                     return
                 yield item
@@ -425,41 +499,3 @@ def _is_within_call(observer: Observer) -> bool:
     """Return whether a public call of the same store is being executed: a new one is a part of it."""
     call = current_call()
     return call is not None and call.observer is observer
-
-
-class _Active:
-    """Makes a call the current one for a block, and its span the parent of those that begin in it."""
-
-    __slots__ = ("_call", "_context", "_token")
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-
-    def __enter__(self) -> None:
-        self._token = _call.set(self._call)
-        self._context: Any = None
-        if self._call.otel is not None:
-            self._context = self._call.otel.attach(self._call.span)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        _call.reset(self._token)
-        if self._context is not None:
-            from agentstore.database.otel import detach
-
-            detach(self._context)
-
-
-class _Reported(_Active):
-    """Makes a call the current one for a block, and reports it at its end."""
-
-    __slots__ = ()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self._call.end(error)
-        finally:
-            super().__exit__(kind, error, traceback)

@@ -15,9 +15,18 @@ from opentelemetry import trace
 from opentelemetry.metrics import NoOpMeter, NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    Decision,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    TraceIdRatioBased,
+)
 from opentelemetry.semconv._incubating.metrics import db_metrics as pool_metrics
 from opentelemetry.semconv.attributes import db_attributes, error_attributes, server_attributes
 from opentelemetry.semconv.metrics import db_metrics
@@ -44,6 +53,7 @@ from agentstore import (
     Telemetry,
     TelemetryEvent,
     Unavailable,
+    sync,
 )
 from agentstore.database.otel import SCHEMA_URL
 from agentstore.database.telemetry import EventName
@@ -57,10 +67,10 @@ SECRET_WORDS = ("alice-the-user", "the-session", "a very private text", "hunter2
 class Collected:
     """The providers of an application that keeps everything in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, sampler: Sampler | None = None) -> None:
         self._spans = InMemorySpanExporter()
         self._reader = InMemoryMetricReader()
-        self.tracer_provider = TracerProvider()
+        self.tracer_provider = TracerProvider(sampler)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self.meter_provider = MeterProvider([self._reader])
         self.statements: list[StatementEvent] = []
@@ -75,11 +85,20 @@ class Collected:
             meter_provider=self.meter_provider,
         )
 
-    def spans(self) -> list[ReadableSpan]:
-        """Return the spans that have ended since the last call."""
+    async def spans(self) -> list[ReadableSpan]:
+        """Return the spans that have ended since the last call: those of a call are created a turn after its end."""
+        await asyncio.sleep(0)
         found = list(self._spans.get_finished_spans())
-        self._spans.clear()
+        self.clear()
         return found
+
+    def ended(self) -> list[str]:
+        """Return the names of the spans that have ended."""
+        return [span.name for span in self._spans.get_finished_spans()]
+
+    def clear(self) -> None:
+        """Forget the spans that have ended."""
+        self._spans.clear()
 
     def metrics(self) -> dict[str, list[Any]]:
         """Return the data points of each metric."""
@@ -101,7 +120,7 @@ def collected() -> Collected:
 async def observed(database_url: str, settings: Settings, collected: Collected) -> AsyncIterator[AgentStore]:
     """A store that reports to `collected`."""
     async with AgentStore(database_url, settings=settings, telemetry=collected.telemetry()) as store:
-        collected.spans()
+        await collected.spans()
         collected.statements.clear()
         yield store
 
@@ -153,10 +172,10 @@ async def _drain(messages: AsyncIterator[Message]) -> None:
 
 async def test_each_call_is_one_internal_span_with_its_statements(observed: AgentStore, collected: Collected) -> None:
     for name, call in CALLS.items():
-        collected.spans()
+        await collected.spans()
         collected.statements.clear()
         await call(observed)
-        spans = collected.spans()
+        spans = await collected.spans()
         (outer,) = [span for span in spans if span.kind is SpanKind.INTERNAL]
         inner = [span for span in spans if span.kind is SpanKind.CLIENT]
         assert outer.name == f"agentstore.{name}"
@@ -170,7 +189,7 @@ async def test_each_call_is_one_internal_span_with_its_statements(observed: Agen
 async def test_attributes_follow_the_conventions(observed: AgentStore, collected: Collected) -> None:
     """The names are those of the package of the conventions."""
     await observed.sessions.append("alice", "s", text("a"))
-    (*_, span) = [span for span in collected.spans() if span.kind is SpanKind.CLIENT]
+    (*_, span) = [span for span in await collected.spans() if span.kind is SpanKind.CLIENT]
     assert span.instrumentation_scope is not None
     assert span.instrumentation_scope.schema_url == SCHEMA_URL
     assert span.attributes is not None
@@ -195,7 +214,7 @@ async def test_attributes_follow_the_conventions(observed: AgentStore, collected
     }
     with pytest.raises(NotFound):
         await observed.sessions.append("alice", "none", text("a"), create=False)
-    (failed,) = [span for span in collected.spans() if span.kind is SpanKind.INTERNAL]
+    (failed,) = [span for span in await collected.spans() if span.kind is SpanKind.INTERNAL]
     assert failed.attributes is not None
     assert failed.attributes[error_attributes.ERROR_TYPE] == "agentstore.errors.NotFound"
     assert failed.status.status_code is StatusCode.ERROR
@@ -213,7 +232,7 @@ async def test_no_report_has_data_of_users(
         with pytest.raises(NotFound):
             await store.sessions.append("alice-the-user", "the-session", text("x"), create=False)
     reported = [
-        *(span.to_json() for span in collected.spans()),
+        *[span.to_json() for span in await collected.spans()],
         *(str(point.attributes) for points in collected.metrics().values() for point in points),
         *map(repr, collected.events),
         *(f"{record.getMessage()} {vars(record)}" for record in caplog.records if hasattr(record, "event")),
@@ -224,7 +243,7 @@ async def test_no_report_has_data_of_users(
 
 async def test_appends_that_share_a_statement_are_linked_to_it(observed: AgentStore, collected: Collected) -> None:
     await observed.sessions.create_session("alice", "s")
-    collected.spans()
+    await collected.spans()
     tracer = collected.tracer_provider.get_tracer("application")
 
     async def turn() -> None:
@@ -232,7 +251,7 @@ async def test_appends_that_share_a_statement_are_linked_to_it(observed: AgentSt
             await observed.sessions.append("alice", "s", text("x"))
 
     await asyncio.gather(*(turn() for _ in range(40)))
-    spans = collected.spans()
+    spans = await collected.spans()
     by_id = {span.context.span_id: span for span in spans}
     calls = [span for span in spans if span.name == "agentstore.sessions.append"]
     statements = [span for span in spans if span.name == "sessions.append"]
@@ -307,7 +326,7 @@ async def test_a_statement_that_stalls_is_reported(
     assert event.attributes["statement"] == "sessions.create"
     (statement,) = [each for each in collected.statements if each.name == "sessions.create"]
     assert (type(statement.error), statement.rows) == (StatementTimeout, None)
-    (span,) = [span for span in collected.spans() if span.name == "sessions.create"]
+    (span,) = [span for span in await collected.spans() if span.name == "sessions.create"]
     assert span.attributes is not None
     assert span.attributes[error_attributes.ERROR_TYPE] == "agentstore.errors.StatementTimeout"
 
@@ -419,7 +438,7 @@ async def test_nothing_is_measured_unless_somebody_asks(database_url: str, setti
     telemetry = Telemetry(tracer_provider=collected.tracer_provider, meter_provider=collected.meter_provider)
     async with AgentStore(database_url, settings=off, telemetry=telemetry) as store:
         await store.sessions.create_session("alice", "s")
-    assert collected.spans() == []
+    assert await collected.spans() == []
 
 
 @pytest.fixture
@@ -436,7 +455,7 @@ async def test_the_provider_of_the_application_is_used(
     async with AgentStore(database_url, settings=settings) as store:
         with tracer.start_as_current_span("request") as request:
             await store.sessions.create_session("alice", "s")
-    (call,) = [span for span in global_provider.spans() if span.name == "agentstore.sessions.create_session"]
+    (call,) = [span for span in await global_provider.spans() if span.name == "agentstore.sessions.create_session"]
     assert call.parent is not None
     assert call.parent.span_id == request.get_span_context().span_id
 
@@ -445,7 +464,7 @@ async def test_sql_is_opt_in(database_url: str, settings: Settings, collected: C
     settings = settings.model_copy(update={"telemetry_sql": True})
     async with AgentStore(database_url, settings=settings, telemetry=collected.telemetry()) as store:
         await store.sessions.create_session("alice", "s")
-    (span,) = [span for span in collected.spans() if span.name == "sessions.create"]
+    (span,) = [span for span in await collected.spans() if span.name == "sessions.create"]
     assert span.attributes is not None
     assert "INSERT INTO" in str(span.attributes[db_attributes.DB_QUERY_TEXT])
     assert "alice" not in str(span.attributes)
@@ -461,7 +480,7 @@ async def test_sql_with_the_id_of_a_user_is_not_reported(
         await store.sessions.create_session("alice", "s")
         await store.sessions.append("alice", "s", text("x"))
         await store.sessions.fork_session("alice", "s")
-    attributes = [dict(span.attributes or {}) for span in collected.spans()]
+    attributes = [dict(span.attributes or {}) for span in await collected.spans()]
     assert [each for each in attributes if each.get(db_attributes.DB_QUERY_SUMMARY) == "transaction.select"]
     assert [each for each in attributes if "INSERT INTO" in str(each.get(db_attributes.DB_QUERY_TEXT))]
     assert b"alice".hex() not in str(attributes)
@@ -480,7 +499,7 @@ async def test_spans_end_though_the_store_stops(
         await asyncio.sleep(0)
     await creating
     await stopping
-    assert {"agentstore.sessions.create_session", "sessions.create"} <= {span.name for span in collected.spans()}
+    assert {"agentstore.sessions.create_session", "sessions.create"} <= {span.name for span in await collected.spans()}
 
 
 async def test_a_provider_that_is_set_during_a_statement_does_not_fail_it(
@@ -526,7 +545,7 @@ async def test_a_call_to_another_store_is_a_call_of_its_own(
         collected.statements.clear()
         await store.memory.search("alice", "apples")
     assert [event.call for event in collected.statements] == ["users.list_users"]
-    spans = {span.name: span for span in collected.spans()}
+    spans = {span.name: span for span in await collected.spans()}
     parent = spans["agentstore.users.list_users"].parent
     assert parent is not None
     assert parent.span_id == spans["agentstore.memory.search"].context.span_id
@@ -628,6 +647,195 @@ async def test_what_outlives_a_call_is_no_event_of_its_span(
         with trace.use_span(ended):
             observer.discarded("a test")
     assert not [each for each in caplog.records if each.name.startswith("opentelemetry")]
+
+
+async def test_a_span_is_created_when_code_within_the_call_needs_it(
+    database_url: str, settings: Settings, collected: Collected, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Spans and log records of the application, and the current span, are those of the call; and of its caller."""
+    tracer = collected.tracer_provider.get_tracer("application")
+    seen: list[SpanContext] = []
+
+    class Reranker:
+        async def rerank(self, question: str, texts: Sequence[str]) -> list[float]:
+            seen.append(trace.get_current_span().get_span_context())
+            with tracer.start_as_current_span("model"):
+                await asyncio.to_thread(lambda: seen.append(trace.get_current_span().get_span_context()))
+            assert trace.get_current_span().is_recording()
+            trace.get_current_span().set_attribute("reranked", len(texts))
+            return [1.0] * len(texts)
+
+    telemetry = Telemetry(
+        tracer_provider=collected.tracer_provider,
+        on_statement=lambda _: seen.append(trace.get_current_span().get_span_context()),
+    )
+    async with AgentStore(database_url, settings=settings, telemetry=telemetry, reranker=Reranker()) as store:
+        await store.memory.add_memory("alice", [text("apples")])
+        await collected.spans()
+        seen.clear()
+        with tracer.start_as_current_span("request") as request:
+            await store.memory.search("alice", "apples")
+            assert trace.get_current_span() is request
+        spans = {span.name: span for span in await collected.spans()}
+    call, model, statement = (spans[name] for name in ("agentstore.memory.search", "model", "memory.search"))
+    assert call.parent is not None
+    assert call.parent.span_id == request.get_span_context().span_id
+    for child in (model, statement):
+        assert child.parent is not None
+        assert child.parent.span_id == call.context.span_id
+    assert call.attributes is not None
+    assert call.attributes["reranked"] == 1
+    assert {each.span_id for each in seen} == {call.context.span_id, model.context.span_id}
+    for span in (model, statement):
+        assert call.start_time is not None
+        assert span.start_time is not None
+        assert span.end_time is not None
+        assert call.end_time is not None
+        assert call.start_time <= span.start_time <= span.end_time <= call.end_time
+
+
+async def test_spans_have_the_times_of_the_call_and_not_of_their_creation(
+    observed: AgentStore, collected: Collected
+) -> None:
+    tracer = collected.tracer_provider.get_tracer("application")
+    await observed.sessions.create_session("alice", "s")
+    await collected.spans()
+    with tracer.start_as_current_span("before"):
+        pass
+    with tracer.start_as_current_span("request"):
+        await observed.sessions.append("alice", "s", text("x"))
+    with tracer.start_as_current_span("after"):
+        pass
+    spans = {span.name: span for span in await collected.spans()}
+    times = [
+        time
+        for name in ("before", "request", "agentstore.sessions.append", "sessions.append")
+        if (time := spans[name].start_time) is not None
+    ] + [
+        time
+        for name in ("sessions.append", "agentstore.sessions.append", "request", "after")
+        if (time := spans[name].end_time) is not None
+    ]
+    assert times == sorted(times)
+    assert len(times) == 8
+
+
+async def test_a_canceled_call_ends_its_spans(
+    observed: AgentStore, collected: Collected, observer: asyncpg.Connection
+) -> None:
+    await collected.spans()
+    async with observer.transaction():
+        await observer.execute("LOCK TABLE agentstore.sessions")
+        creating = asyncio.create_task(observed.sessions.create_session("alice", "s"))
+        await _wait_until_locked(observer)
+        creating.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await creating
+        spans = {span.name: span for span in await collected.spans()}
+    for name in ("agentstore.sessions.create_session", "sessions.create"):
+        attributes = spans[name].attributes
+        assert attributes is not None
+        assert attributes[error_attributes.ERROR_TYPE] == "asyncio.exceptions.CancelledError"
+        assert spans[name].status.status_code is StatusCode.ERROR
+
+
+def test_the_last_call_of_a_program_is_reported(database_url: str, settings: Settings, collected: Collected) -> None:
+    """Neither the stop nor the end of the event loop comes before its report."""
+    store = AgentStore(database_url, settings=settings, telemetry=collected.telemetry())
+
+    async def work() -> None:
+        await store.start()  # which is no part of a call
+        await store.sessions.create_session("alice", "s")
+        await store.stop()
+
+    asyncio.run(work())
+    found = [span.name for span in asyncio.run(collected.spans())]
+    assert found[-2:] == ["sessions.create", "agentstore.sessions.create_session"]
+    asyncio.run(store.start())
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(collected.spans())
+    loop.run_until_complete(store.sessions.create_session("alice", "t"))
+    loop.run_until_complete(store.stop())
+    loop.close()
+    assert "agentstore.sessions.create_session" in [span.name for span in asyncio.run(collected.spans())]
+
+
+def test_a_call_without_await_is_reported_when_it_returns(
+    database_url: str, settings: Settings, collected: Collected
+) -> None:
+    with sync.AgentStore(database_url, settings=settings, telemetry=collected.telemetry()) as store:
+        for number in range(20):
+            collected.clear()
+            store.sessions.create_session("alice", str(number))
+            assert collected.ended()[-2:] == ["sessions.create", "agentstore.sessions.create_session"]
+
+
+async def test_a_span_processor_that_fails_does_not_reach_the_call(
+    database_url: str, settings: Settings, collected: Collected
+) -> None:
+    """The event loop reports it, and what follows is reported."""
+
+    class Failing(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            if span.name == "sessions.create":
+                raise RuntimeError("broken")
+
+    reported: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, details: reported.append(details["exception"]))
+    collected.tracer_provider.add_span_processor(Failing())
+    async with AgentStore(database_url, settings=settings, telemetry=collected.telemetry()) as store:
+        assert (await store.sessions.create_session("alice", "s")).id == "s"
+        await collected.spans()
+        names = [span.name for span in await collected.spans()]
+    assert names[-1] == "agentstore.sessions.create_session"
+    assert [str(each) for each in reported] == ["broken"]
+
+
+class _WithoutCalls(Sampler):
+    """Of an application that wants no span of the kind INTERNAL."""
+
+    def should_sample(
+        self,
+        parent_context: Any,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Any = None,
+        links: Any = None,
+        trace_state: Any = None,
+    ) -> SamplingResult:
+        keeps = kind is SpanKind.CLIENT
+        return SamplingResult(Decision.RECORD_AND_SAMPLE if keeps else Decision.DROP, attributes if keeps else None)
+
+    def get_description(self) -> str:
+        return "WithoutCalls"
+
+
+@pytest.mark.parametrize(
+    ("sampler", "found"),
+    [
+        (ALWAYS_ON, {SpanKind.INTERNAL, SpanKind.CLIENT}),
+        (ParentBased(ALWAYS_ON), {SpanKind.INTERNAL, SpanKind.CLIENT}),
+        (TraceIdRatioBased(0), set()),
+        (ParentBased(TraceIdRatioBased(0)), set()),
+        (ParentBased(ALWAYS_OFF, local_parent_not_sampled=ALWAYS_ON), {SpanKind.CLIENT}),
+        (_WithoutCalls(), {SpanKind.CLIENT}),
+    ],
+)
+async def test_the_sampler_of_the_application_decides(
+    database_url: str, settings: Settings, sampler: Sampler, found: set[SpanKind]
+) -> None:
+    collected = Collected(sampler)
+    async with AgentStore(database_url, settings=settings, telemetry=collected.telemetry()) as store:
+        await collected.spans()
+        await store.sessions.create_session("alice", "s")
+        assert {span.kind for span in await collected.spans()} == found
+        (calls,) = [
+            point
+            for point in collected.metrics()["agentstore.operation.duration"]
+            if point.attributes["agentstore.operation"] == "sessions.create_session"
+        ]
+        assert calls.count == 1
 
 
 def test_the_documentation_lists_every_event() -> None:

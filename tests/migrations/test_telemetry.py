@@ -19,13 +19,13 @@ async def test_an_upgrade_is_a_call_and_each_migration_a_statement(empty_url: st
     database = open_database(empty_url, settings=Settings(), telemetry=collected.telemetry())
     try:
         await migrate.upgrade(database)
-        call = collected.spans()[-1]
+        call = (await collected.spans())[-1]
         assert (call.name, call.kind) == ("agentstore.migrations.upgrade", SpanKind.INTERNAL)
         assert [each.name for each in collected.statements] == [f"migrations.{each}" for each in _REVISIONS]
         assert {each.call for each in collected.statements} == {"migrations.upgrade"}
 
         await migrate.downgrade(database, "-2")
-        spans = collected.spans()
+        spans = await collected.spans()
         assert [each.name for each in spans if each.kind is SpanKind.CLIENT] == [
             f"migrations.{each}" for each in reversed(_REVISIONS[-2:])
         ]
@@ -39,9 +39,9 @@ async def test_a_store_that_upgrades_at_its_start_reports_it(empty_url: str) -> 
     collected = Collected()
     settings = Settings(auto_migrate="upgrade")
     async with AgentStore(empty_url, settings=settings, telemetry=collected.telemetry()) as store:
-        assert "agentstore.migrations.upgrade" in [each.name for each in collected.spans()]
+        assert "agentstore.migrations.upgrade" in [each.name for each in await collected.spans()]
         await store.users.list_users()
-        assert "agentstore.users.list_users" in [each.name for each in collected.spans()]
+        assert "agentstore.users.list_users" in [each.name for each in await collected.spans()]
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ async def test_a_wait_for_a_lock_is_an_event_and_a_failure_ends_the_span(empty_u
         await reader.execute("BEGIN; SELECT count(*) FROM agentstore.sessions")
         with pytest.raises(Unavailable):
             await migrate.upgrade(database, "0005", wait=4)
-        spans = collected.spans()
+        spans = await collected.spans()
         failed = [each for each in spans if each.name == "migrations.0005"]
         assert len(failed) > 1  # after each lock timeout it is retried
         assert {each.status.status_code for each in failed} == {StatusCode.ERROR}
@@ -66,7 +66,7 @@ async def test_a_wait_for_a_lock_is_an_event_and_a_failure_ends_the_span(empty_u
         assert all("holds a lock on sessions" in each.message for each in waits if "no lock" in each.message)
         await reader.execute("COMMIT")
         await asyncio.wait_for(migrate.upgrade(database, "0005"), 60)
-        (applied,) = [each for each in collected.spans() if each.name == "migrations.0005"]
+        (applied,) = [each for each in await collected.spans() if each.name == "migrations.0005"]
         assert applied.status.status_code is StatusCode.UNSET
     finally:
         await reader.close()
