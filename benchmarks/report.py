@@ -67,7 +67,7 @@ def markdown(report: dict[str, Any]) -> str:
     if reading := report.get("reading"):
         sections.append(_section(f"Ways to read a session of {reading['messages']:,} messages", _reading(reading)))
     if telemetry := report.get("telemetry"):
-        sections.append(_section("Telemetry: client CPU of an append", _telemetry(telemetry)))
+        sections.append(_section("Telemetry: an append of one caller", _telemetry(telemetry)))
     if growth := report.get("growth"):
         sections += [
             _section(f"Growth with the number of {kind}", _growth([each for each in growth if each["grows"] == kind]))
@@ -151,10 +151,13 @@ def _reading(reading: dict[str, Any]) -> Iterable[Sequence[str]]:
         yield [way, f"{found['ms']:.1f}", f"{found['ratio']:.2f}", f"{found['kept']:.0f}", f"{found['peak']:.0f}"]
 
 
-def _telemetry(kinds: dict[str, dict[str, float]]) -> Iterable[Sequence[str]]:
-    yield ["", "us", "relative to a store without"]
+def _telemetry(kinds: dict[str, dict[str, dict[str, float]]]) -> Iterable[Sequence[str]]:
+    yield ["", "us", "relative to a store without", "us of client CPU", "relative"]
     for kind, found in kinds.items():
-        yield [kind, f"{found['seconds'] * 1e6:.0f}", f"{found['ratio']:.2f} ({found['low']:.2f}-{found['high']:.2f})"]
+        cells = [kind]
+        for each in (found["wall"], found["cpu"]):
+            cells += [f"{each['seconds'] * 1e6:.0f}", f"{each['ratio']:.2f} ({each['low']:.2f}-{each['high']:.2f})"]
+        yield cells
 
 
 def _growth(growth: Sequence[dict[str, Any]]) -> Iterable[Sequence[str]]:
