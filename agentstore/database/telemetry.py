@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import wraps
 from types import TracebackType
@@ -143,14 +143,13 @@ class Call:
         self._is_due = False
         self._began = time.perf_counter()
 
-    def __enter__(self) -> None:
-        self.enter()
-
     def __exit__(
         self, _: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.end(error)
-        self.leave()
+        try:
+            self.end(error)
+        finally:
+            self.leave()
 
     def enter(self) -> None:
         """Make this the current call, and its span the parent of those that begin."""
@@ -158,8 +157,10 @@ class Call:
         if self.span is not None:
             self._context = self.span.attach()
 
+    __enter__ = enter
+
     def leave(self) -> None:
-        """Make the call that was current before :meth:`enter` the current one."""
+        """Make the call that was current before the current one, without reporting this one."""
         if self.span is not None:
             self.span.detach(self._context)
         _call.reset(self._token)
@@ -199,7 +200,7 @@ def soon(report: Callable[..., object], *arguments: Any) -> None:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:  # a coroutine is finalized after its loop was closed
-        report(*arguments)
+        copy_context().run(report, *arguments)
     else:
         loop.call_soon(report, *arguments)
 
