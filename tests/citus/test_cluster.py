@@ -4,16 +4,20 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, NotConfigured, Settings, Unavailable, migrate
+from agentstore import AgentStore, Conflict, NotConfigured, NotFound, Settings, Unavailable, migrate
+from agentstore.database.database import Database
+from agentstore.database.statement import Statement
 from agentstore.migrating import citus
 from agentstore.migrating.revisions import history
 from agentstore.operations.distribution import distribute, distribution, undistribute
 from agentstore.repositories.connect import open_database
+from agentstore.repositories.sessions.service import PostgresSessionHistoryService
 from agentstore.testing import text
 from tests.integration.extraction.support import EchoExtractor
 from tests.integration.test_statement_scope import (
@@ -99,6 +103,129 @@ async def test_appends_for_a_user_reach_one_worker(
         await connection.close()
     assert committed.pop(home) >= 100
     assert max(committed.values()) < 50
+
+
+async def _ids(observer: asyncpg.Connection, user: str) -> list[str]:
+    """Return the ids of the messages of a user's session in their order, without a gap."""
+    rows = await observer.fetch("SELECT seq, id FROM agentstore.messages WHERE user_id = $1 ORDER BY seq", user)
+    assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
+    return [row[1] for row in rows]
+
+
+async def _append_at_once(store: AgentStore, users: list[str], turn: int) -> None:
+    """Append to two sessions of each user, to one of them twice."""
+    calls = [
+        store.sessions.append(
+            user, session, [text("x", id=f"{turn}-{session}-{part}-{n}") for n in range(1 + turn % 3)]
+        )
+        for user in users
+        for session, part in (("s", 1), ("s", 2), ("t", 1))
+    ]
+    appended = await asyncio.gather(*calls)
+    assert len({(each.first_seq, each.created_at) for each in appended}) > 1
+
+
+async def test_appends_of_several_users_share_statements(
+    store: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = [uuid4().hex for _ in range(30)]
+    for user in users:
+        for session in ("s", "t"):
+            await store.sessions.create_session(user, session)
+    executed: Counter[str] = Counter()
+    fetch = Database.fetch
+
+    async def count(self: Database, statement: Statement, /, **values: Any) -> Any:
+        executed[statement.name] += 1
+        return await fetch(self, statement, **values)
+
+    monkeypatch.setattr(Database, "fetch", count)
+    for turn in range(5):
+        executed.clear()
+        await _append_at_once(store, users, turn)
+        # Once the places of the users are known: 60 sessions, at most 32 in a batch.
+        assert turn == 0 or executed.total() < 30, executed
+    for user in users:
+        rows = await observer.fetch(
+            "SELECT session_id, count(*), max(seq) FROM agentstore.messages WHERE user_id = $1 GROUP BY 1", user
+        )
+        expected = 1 + 2 + 3 + 1 + 2
+        assert {tuple(row) for row in rows} == {("s", 2 * expected, 2 * expected), ("t", expected, expected)}
+        for session, count_of in (("s", 2 * expected), ("t", expected)):
+            found = await store.sessions.get_session(user, session)
+            assert found is not None
+            assert found.message_count == count_of
+
+
+async def test_a_failing_append_does_not_affect_those_of_other_users(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    """One whose message is stored already, with equal or with other content, and one whose session does not exist."""
+    users = [uuid4().hex for _ in range(20)]
+    for user in users[1:]:
+        await store.sessions.create_session(user, "s")
+    await asyncio.gather(*(store.sessions.append(user, "s", text("x", id="1")) for user in users[1:]))
+    sent = {user: [text("x", id="2")] for user in users}
+    sent[users[1]], sent[users[2]] = [text("x", id="1")], [text("y", id="1")]
+    calls = [store.sessions.append(user, "s", messages, create=False) for user, messages in sent.items()]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    failed = {users[place]: type(each) for place, each in enumerate(results) if isinstance(each, Exception)}
+    assert failed == {users[0]: NotFound, users[2]: Conflict}
+    assert [await _ids(observer, user) for user in users] == [[], ["1"], ["1"], *([["1", "2"]] * 17)]
+
+
+async def test_appends_of_users_that_have_moved_are_stored(store: AgentStore, observer: asyncpg.Connection) -> None:
+    users = [uuid4().hex for _ in range(12)]
+    for user in users:
+        for session in ("s", "t"):
+            await store.sessions.create_session(user, session)
+    await _append_at_once(store, users, 0)
+    assert isinstance(store.sessions, PostgresSessionHistoryService)
+    appends = store.sessions._appends.get()
+    assert appends is not None
+    places = appends._places
+    learned = dict(places)
+    places.update(
+        {
+            user: await observer.fetchval(
+                "SELECT groupid FROM pg_dist_placement WHERE shardid ="
+                " get_shard_id_for_distribution_column('agentstore.users'::regclass, $1::text)",
+                user,
+            )
+            for user in users
+        }
+    )
+    known = dict(places)
+    assert learned
+    assert learned.items() <= known.items()
+    assert len(set(known.values())) == 2
+    swapped = {user: sum(set(known.values())) - place for user, place in known.items()}
+    for turn, wrong in enumerate((swapped, dict.fromkeys(users, 99), dict.fromkeys(users, known[users[0]])), 1):
+        places.update(wrong)
+        await _append_at_once(store, users, 3 * turn)
+        # Those of the appends that were part of a batch; the others are executed individually.
+        assert sum(places[user] == place for user, place in known.items()) > len(users) / 2
+    for user in users:
+        count = "SELECT count(*), count(DISTINCT (session_id, seq)) FROM agentstore.messages WHERE user_id = $1"
+        assert tuple(await observer.fetchrow(count, user)) == (12, 12)  # type: ignore[arg-type]
+
+
+async def test_calls_of_a_function_do_not_use_more_and_more_memory(
+    cluster: Cluster, store: AgentStore, observer: asyncpg.Connection, database_name: str
+) -> None:
+    """On the server of the user, where a statement of a function has a plan of its own for the shard."""
+    (user, _) = await _users(observer)
+    home: tuple[str, int] = tuple(await observer.fetchrow(_WORKER_OF, user))  # type: ignore[arg-type]
+    await store.sessions.create_session(user, "s")
+    connection = await asyncpg.connect(cluster.worker_url(home, database_name))
+    call = "SELECT * FROM agentstore.citus_append_messages_1($1, 's', $2, ARRAY['{}'], 1, NULL, NULL, 10)"
+    used = []
+    for _ in range(3):
+        for _ in range(100):
+            await connection.execute(call.replace("$1", f"'{user}'").replace("$2", f"'{{{uuid4().hex}}}'"))
+        used.append(await connection.fetchval("SELECT sum(used_bytes) FROM pg_backend_memory_contexts"))
+    await connection.close()
+    assert used[2] - used[1] < 1_000_000, used
 
 
 @asynccontextmanager

@@ -4,6 +4,9 @@ A commit waits for the disk, and the next append to the same session waits for t
 execute a statement of their own therefore queue on the session's lock. Here the appends that wait form a batch, which
 is one statement for one or several sessions. Postgres groups commits in the same way one level below, but the lock of a
 session's row keeps the appends to that session out of such a group.
+
+On a cluster, a batch is of the sessions on one server. The statement returns the place of each user, which is known
+from then on until the user moves.
 """
 
 import asyncio
@@ -25,6 +28,9 @@ Key = tuple[str, str]  # user id, session id
 # wait for each other; with many no append would wait, and none would share a statement. Up to `_FEW` concurrent writers
 # are faster without batches: as long as batches are no larger than that, so many appends are executed individually.
 _LANES, _FEW = 2, 6
+# On a cluster one for each server, since the servers do not wait for each other: two would halve the batches, and a
+# statement for half as many sessions takes more than half the time.
+_LANES_OF_PLACE = 1
 # Seconds after which a statement no longer occupies its lane: it may be waiting for a lock or for the network.
 _PATIENCE = 0.05
 # The largest append that may join a batch, and the largest batch. A batch takes about as long as its first append would
@@ -34,6 +40,8 @@ _BATCH_MESSAGES, _BATCH_CHARACTERS = 64, 256_000
 _BATCH_SESSIONS = 32
 # The maximum number of excluded sessions: those to which stored messages were appended again.
 _MAX_EXCLUDED = 1_000
+# The maximum number of users whose place is known, some 100 bytes each.
+_MAX_PLACES = 50_000
 
 
 class Stored(NamedTuple):
@@ -77,7 +85,7 @@ class _Waiting:
     The future's result is None if the caller has to execute the append individually.
     """
 
-    __slots__ = ("caller", "future", "ids", "payloads", "size", "statements")
+    __slots__ = ("caller", "future", "has_moved", "ids", "payloads", "size", "statements")
 
     def __init__(
         self, future: "asyncio.Future[Stored | None]", ids: list[str], payloads: list[str], caller: Any
@@ -89,6 +97,8 @@ class _Waiting:
         self.ids = ids
         self.payloads = payloads
         self.size = sum(map(len, payloads))
+        # Whether a batch was executed in another place than that of the user.
+        self.has_moved = False
 
 
 _Batch = dict[Key, list[_Waiting]]
@@ -109,13 +119,14 @@ class Appends:
         self._database = database
         self._append = append
         self._append_to_many = append_to_many
-        # Row-level security names one user for each transaction, and Citus locks rows of one user only.
-        has_one = database.settings.row_level_security or database.is_distributed
-        self._max_sessions = 1 if has_one else _BATCH_SESSIONS
+        # Row-level security names one user for each transaction.
+        self._max_sessions = 1 if database.settings.row_level_security else _BATCH_SESSIONS
         # By session, in the order of arrival; a session that was part of a batch moves to the end.
         self._waiting: dict[Key, deque[_Waiting]] = {}
         self._busy: set[Key] = set()
-        self._lanes: dict[object, float] = {}  # what is being executed, and since when
+        self._lanes: dict[object, tuple[int | None, float]] = {}  # what is being executed: its place, and since when
+        # Which server of a cluster stores the rows of a user, as last seen.
+        self._places: dict[str, int] = {}
         self._last = 0  # the number of appends in the last batch
         self._excluded: dict[Key, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -133,11 +144,12 @@ class Appends:
 
     def begin(self, key: Key) -> bool:
         """Return whether an append may be executed individually now; if so, call :meth:`end` when it is done."""
-        lanes = self._lane_count() if self._waiting or self._last > _FEW else max(_FEW, self._lane_count())
-        if key in self._busy or key in self._waiting or not self._has_lane(lanes):
+        lanes = None if self._waiting or self._last > _FEW else _FEW
+        place = self._place(key)
+        if key in self._busy or key in self._waiting or not self._has_lane(place, lanes):
             return False
         self._busy.add(key)
-        self._lanes[key] = self.loop.time()
+        self._lanes[key] = place, self.loop.time()
         return True
 
     def end(self, key: Key) -> None:
@@ -159,8 +171,7 @@ class Appends:
         caller = None if otel is None else otel.current_span()
         waiting = _Waiting(self.loop.create_future(), ids, payloads, caller)
         self._waiting.setdefault(key, deque()).append(waiting)
-        if self._timer is None:
-            self._timer = self.loop.call_later(_PATIENCE, self._dispatch_periodically)
+        self._start_timer()
         stored = await waiting.future
         if otel is not None:
             otel.link(waiting.statements)
@@ -177,32 +188,38 @@ class Appends:
         if self._excluded:
             self._excluded.pop(key, None)
 
-    def _lane_count(self) -> int:
-        """Return how many statements may be executed at once: on a cluster many, since each is for one session."""
-        return max(_LANES, self._database.settings.pool_size) if self._database.is_distributed else _LANES
+    def _place(self, key: Key) -> int | None:
+        """Return which server of a cluster stores a session; None if that is not known, or there is one server."""
+        return self._places.get(key[0]) if self._database.is_distributed else None
 
-    def _has_lane(self, lanes: int | None = None) -> bool:
-        lanes = self._lane_count() if lanes is None else lanes
+    def _has_lane(self, place: int | None, lanes: int | None = None) -> bool:
+        """Return whether another statement may be executed in a place."""
+        if lanes is None:
+            lanes = _LANES_OF_PLACE if self._database.is_distributed else _LANES
         if len(self._lanes) < lanes:
             return True
         patience = self.loop.time() - _PATIENCE
-        return sum(since > patience for since in self._lanes.values()) < lanes
+        return sum(since > patience and each == place for each, since in self._lanes.values()) < lanes
+
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(_PATIENCE, self._dispatch_periodically)
 
     def _dispatch_periodically(self) -> None:
         self._timer = None
         self._dispatch()
         if self._waiting:
-            self._timer = self.loop.call_later(_PATIENCE, self._dispatch_periodically)
+            self._start_timer()
 
     def _dispatch(self) -> None:
-        while self._waiting and self._has_lane():
-            batch = self._take_batch()
+        while self._waiting and (self._database.is_distributed or self._has_lane(None)):
+            place, batch = self._take_batch()
             if not batch:
                 return
             self._last = sum(map(len, batch.values()))
             self._busy.update(batch)
             task = self.loop.create_task(self._execute(batch))
-            self._lanes[task] = self.loop.time()
+            self._lanes[task] = place, self.loop.time()
             task.add_done_callback(partial(self._finish, batch))
 
     def _finish(self, batch: _Batch, task: "asyncio.Task[None]") -> None:
@@ -214,13 +231,25 @@ class Appends:
         if self._waiting:
             self._dispatch()
 
-    def _take_batch(self) -> _Batch:
-        """Remove the next batch from the queue: in the order of arrival, of as many sessions as fit."""
+    def _take_batch(self) -> tuple[int | None, _Batch]:
+        """Remove the next batch from the queue: in the order of arrival, of as many sessions as fit, in one place."""
         batch: _Batch = {}
+        place: int | None = None
+        full: set[int | None] = set()
         messages = size = 0
         for key in list(self._waiting):
             if key in self._busy:
                 continue
+            here = self._place(key)
+            if batch:
+                if here != place:
+                    continue
+            elif here in full:
+                continue
+            elif not self._has_lane(here):
+                full.add(here)
+                continue
+            place = here
             line = self._waiting.pop(key)
             taken: list[_Waiting] = []
             ids: set[str] = set()
@@ -241,7 +270,7 @@ class Appends:
                 batch[key] = taken
             if messages >= _BATCH_MESSAGES or len(batch) >= self._max_sessions:
                 break
-        return batch
+        return place, batch
 
     async def _execute(self, batch: _Batch) -> None:
         if (otel := self._database.observer.otel) is None:
@@ -299,6 +328,7 @@ class Appends:
             numbers += [number] * counts[-1]
         rows = await self._database.fetch(
             self._append_to_many,
+            leader=users[0],
             users=users,
             sessions=sessions,
             counts=counts,
@@ -309,13 +339,36 @@ class Appends:
         )
         found = {row[0]: row for row in rows}
         left = {}
-        for number, (key, line) in enumerate(batch.items(), 1):
-            if number in found:
-                _, created_at, first_seq, message_count = found[number]
+        for number, (key, line) in enumerate(list(batch.items()), 1):
+            if number not in found:
+                if len(line) > 1:
+                    left[key] = line
+                continue
+            _, created_at, first_seq, message_count, *places = found[number]
+            for place in places:
+                self._note_place(key[0], place)
+            if created_at is not None:
                 _resolve(line, created_at, first_seq, message_count)
-            elif len(line) > 1:
-                left[key] = line
+            elif not any(each.has_moved for each in line):
+                self._put_back(key, line)
+                del batch[key]
         return left
+
+    def _note_place(self, user_id: str, place: int | None) -> None:
+        if place is None:
+            self._places.pop(user_id, None)
+            return
+        self._places[user_id] = place
+        if len(self._places) > _MAX_PLACES:
+            del self._places[next(iter(self._places))]
+
+    def _put_back(self, key: Key, line: list[_Waiting]) -> None:
+        """Put the appends of a batch that was executed in another place back into the queue, before later ones."""
+        for each in line:
+            each.has_moved = True
+        self._waiting.setdefault(key, deque()).extendleft(reversed(line))
+        self._busy.discard(key)
+        self._start_timer()
 
 
 def _resolve(line: list[_Waiting], created_at: datetime, first_seq: int, message_count: int) -> None:
