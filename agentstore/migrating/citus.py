@@ -49,6 +49,15 @@ WHERE p.pronamespace = to_regnamespace($1) AND p.proname LIKE 'citus\\_%'
 ORDER BY 1
 """
 
+# Citus hides shards from queries of the catalog, for which it looks up each relation. The driver reads the types of
+# arrays once in each connection, which takes most of a second then.
+_SHOW_SHARDS = """
+DO $$ BEGIN
+    IF pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE') THEN
+        EXECUTE format('ALTER DATABASE %I {}', current_database());
+    END IF;
+END $$"""
+
 VECTORS = "memory_vectors"
 """The table of vectors, which cannot be distributed."""
 
@@ -127,6 +136,15 @@ def function_statements(schema: str) -> list[str]:
     return found
 
 
+def setting_statement(*, is_distributed: bool) -> str:
+    """Return the SQL that sets, or resets, what connections to a distributed database need.
+
+    Does nothing if the role does not own the database.
+    """
+    setting = "citus.override_table_visibility"
+    return _SHOW_SHARDS.format(f"SET {setting} TO off" if is_distributed else f"RESET {setting}").strip()
+
+
 async def drop_functions(connection: asyncpg.Connection, schema: str) -> None:
     """Drop the functions of this and of all other releases."""
     for row in await connection.fetch(_FUNCTIONS, f'"{schema}"'):
@@ -152,7 +170,7 @@ def distribute_statements(
     for name in local:
         found.append(distribute_statement(schema, name, shards=shards))
     if "users" in local:
-        found += function_statements(schema)
+        found += [*function_statements(schema), setting_statement(is_distributed=True)]
     return [*found, "COMMIT"]
 
 

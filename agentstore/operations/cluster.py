@@ -19,6 +19,7 @@ _OWN_VERSION = """
 SELECT extversion || ', Postgres ' || split_part(current_setting('server_version'), ' ', 1)
 FROM pg_extension WHERE extname = 'citus'
 """
+_HIDES_SHARDS = "SELECT current_database() WHERE current_setting('citus.override_table_visibility', true) = 'on'"
 _SHARDS = """
 SELECT n.nodename || ':' || n.nodeport AS server, count(p.shardid) FILTER (WHERE s.shardid IS NOT NULL) AS shards
 FROM pg_dist_node n
@@ -58,7 +59,12 @@ async def describe_cluster(database: Database) -> tuple[str, list[ClusterProblem
         problems.append(ClusterProblem(True, found, "run `agentstore distribute`"))
     async with database.connection() as connection:
         problems += await _version_problems(connection)
+        hiding = await connection.fetchval(_HIDES_SHARDS)
         shards = await connection.fetch(_SHARDS, citus.quoted(database.settings.schema, "users"))
+    if hiding is not None:
+        found = "each new connection takes about a second to read the types of arrays, since Citus hides shards"
+        advice = f'run ALTER DATABASE "{hiding}" SET citus.override_table_visibility TO off'
+        problems.append(ClusterProblem(False, found, advice))
     counts = {row["server"]: row["shards"] for row in shards}
     if counts and max(counts.values()) > 1 + min(counts.values()):
         spread = ", ".join(f"{server} has {count}" for server, count in counts.items())

@@ -222,6 +222,7 @@ async def undistribute(
                 statement = f"SELECT undistribute_table({table}, cascade_via_foreign_keys => true)"
                 report(statement)
                 await driver.execute(statement)
+            await driver.execute(citus.setting_statement(is_distributed=False))
 
     async with opened(target, settings) as database:
         await run_exclusively(database, work, wait, report)

@@ -4,11 +4,11 @@ import asyncpg
 
 from agentstore import Settings
 from agentstore.database.statement import CompiledStatement, Statement
-from agentstore.migrating.citus import function_statements
+from agentstore.migrating.citus import function_names, function_statements
 from agentstore.repositories import stats, transfer
 from tests.integration.test_statements import MODULES, statements_of
-from tests.support.citus import Catalog, violations
-from tests.support.trees import parse_tree
+from tests.support.citus import Catalog, caches_plan, violations
+from tests.support.trees import executed_trees, parse_tree
 
 
 async def test_every_statement_follows_the_rules_of_citus(observer: asyncpg.Connection) -> None:
@@ -21,12 +21,7 @@ async def test_every_statement_follows_the_rules_of_citus(observer: asyncpg.Conn
         tree = await parse_tree(observer, _sql_of(statement))
         if violated := violations(tree, catalog, of_one_user=statement.scope == "user"):
             found[name] = violated
-    # Appends of several users in one statement; once Citus has rejected it, each user's is executed separately.
-    # A copy of checkpoints to another user, which is refused on a cluster.
-    assert found == {
-        "sessions.append_statements.APPEND_TO_MANY": {"locks sessions of several users"},
-        "checkpoints.service.COPY_TO_USER": {"joins checkpoint_values, checkpoint_values without the user"},
-    }
+    assert found == {}
     assert len(statements) > 100
 
 
@@ -50,6 +45,77 @@ async def test_the_commands_of_a_restore_follow_the_rules_of_citus(observer: asy
                 found[citus] |= violations(await parse_tree(observer, sql), catalog)
     assert found[True] == set()
     assert any("with the local" in each for each in found[False])
+
+
+# What the functions read of Citus, so that they can be executed on a plain server, which stores all rows in place 0.
+_CATALOG_OF_CITUS = """
+CREATE TABLE pg_temp.pg_dist_local_group AS SELECT 0 AS groupid;
+CREATE TABLE pg_temp.pg_dist_placement AS SELECT 1::bigint AS shardid, 0 AS groupid;
+CREATE FUNCTION public.get_shard_id_for_distribution_column(regclass, text) RETURNS bigint LANGUAGE sql AS 'SELECT 1';
+"""
+# Calls that reach every statement of the functions.
+_FUNCTION_CALLS = {
+    "citus_create_session_1": [
+        "'alice', 's', NULL, '{}', NULL, NULL, true, 60, 10", "'alice', 's', NULL, '{}', NULL, NULL, true, 60, 10"
+    ],
+    "citus_append_messages_1": [
+        "'alice', 's', '{a}', ARRAY['{}'], 1, NULL, 60, 10", "'alice', 's', '{b,c}', ARRAY['{}','{}'], 2, NULL, 60, 10"
+    ],
+    "citus_append_to_many_1": [
+        "'alice', '{alice,bob}', '{s,s}', '{1,2}', '{0,1}', '{d,e,f}', ARRAY['{}','{}','{}'], 60"
+    ],
+    "citus_save_state_1": ["'carol', 's', NULL, '{}', NULL, '{}', 2, 10"],
+    "citus_add_memories_1": [
+        "'dave', 's', 1, 1, 'en', NULL, '{a}', ARRAY['{}'], '{user}', '{0}', '{now}', '{1}', '{x}', '{f}', '{u}', 10"
+    ],
+}  # fmt: skip
+
+
+async def _function_violations(observer: asyncpg.Connection, name: str, calls: list[str]) -> set[str]:
+    """Return the rules that the statements of a function violate, which its calls execute."""
+    catalog, found = await Catalog.read(observer), set()
+    settings = await observer.fetchval("SELECT proconfig FROM pg_proc WHERE proname = $1", name)
+    for call in calls:
+        for tree in await executed_trees(observer, f"SELECT * FROM agentstore.{name}({call})"):
+            found |= violations(tree, catalog, of_one_user=True)
+            if caches_plan(tree, catalog) and "plan_cache_mode=force_custom_plan" not in (settings or ()):
+                found.add("caches the plan of a statement")
+    return found
+
+
+async def test_the_statements_of_the_functions_follow_the_rules_of_citus(observer: asyncpg.Connection) -> None:
+    """Of plpgsql, whose statements Citus plans when they are executed, also those whose SQL a function composes."""
+    await observer.execute(";".join(each for each in function_statements("agentstore") if each.startswith("CREATE")))
+    await observer.execute(_CATALOG_OF_CITUS)
+    await observer.execute(
+        "INSERT INTO agentstore.users (id) VALUES ('bob'); INSERT INTO agentstore.sessions (user_id, id)"
+        " VALUES ('bob', 's')"
+    )
+    found = {name: await _function_violations(observer, name, calls) for name, calls in _FUNCTION_CALLS.items()}
+    assert found == {name: set() for name in function_names()}
+    counts = "SELECT (SELECT count(*) FROM agentstore.messages), (SELECT count(*) FROM agentstore.memories)"
+    assert tuple(await observer.fetchrow(counts)) == (6, 1)  # type: ignore[arg-type]
+
+
+_WRONG_FUNCTIONS = {
+    "UPDATE agentstore.sessions SET title = 'x' WHERE user_id = p_user": "caches the plan of a statement",
+    "EXECUTE format('UPDATE agentstore.sessions SET title = random()::text WHERE user_id = %L', p_user)": (
+        "writes with volatile random"
+    ),
+    "EXECUTE 'SELECT FROM agentstore.sessions FOR UPDATE'": "locks sessions of several users",
+    "EXECUTE format('SELECT FROM agentstore.sessions WHERE id = %L FOR UPDATE', p_user)": (
+        "locks sessions of several users"
+    ),
+}
+
+
+async def test_the_statements_of_a_function_are_checked(observer: asyncpg.Connection) -> None:
+    for sql, violated in _WRONG_FUNCTIONS.items():
+        await observer.execute(
+            "CREATE OR REPLACE FUNCTION agentstore.citus_x_1(p_user text) RETURNS void LANGUAGE plpgsql AS"
+            f" $$ BEGIN {sql}; END $$"
+        )
+        assert await _function_violations(observer, "citus_x_1", ["'alice'"]) == {violated}
 
 
 def _sql_of(statement: Statement) -> str:

@@ -337,6 +337,26 @@ async def test_the_doctor_reports_workers_and_uneven_shards(url: str) -> None:
     ]
 
 
+async def test_connections_to_a_distributed_database_see_shards(url: str) -> None:
+    """Where Citus hides them, each connection takes a second to read the types of arrays."""
+
+    async def setting() -> str | None:
+        connection = await asyncpg.connect(url)
+        value: str | None = await connection.fetchval("SELECT current_setting('citus.override_table_visibility', true)")
+        await connection.close()
+        return value
+
+    await distribute(url)
+    assert await setting() == "off"
+    assert {each.check: each.state for each in await _doctor(url)}["distribution"] == "ok"
+    psql(url, "DO $$ BEGIN EXECUTE format("
+         "'ALTER DATABASE %I SET citus.override_table_visibility TO on', current_database()); END $$;")  # fmt: skip
+    (finding,) = (each for each in await _doctor(url) if each.check == "distribution")
+    assert (finding.state, "types of arrays" in finding.found) == ("warning", True)
+    await undistribute(url)
+    assert await setting() in (None, "")
+
+
 async def test_vectors_and_row_level_security_are_refused(url: str) -> None:
     await distribute(url)
     for refused in (migrate.enable_vectors, migrate.enable_row_security):

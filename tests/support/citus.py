@@ -112,6 +112,8 @@ class _Level:
             value = value.one("arg")
         if value.type == "PARAM" and value.number("paramkind") == 0:
             return ("parameter", value.number("paramid"))
+        if value.type == "CONST":
+            return ("parameter", str(value.fields["constvalue"]))
         if value.type != "VAR":
             return None
         query = ([*self.around, self.query])[-1 - value.number("varlevelsup")]
@@ -240,6 +242,15 @@ def violations(tree: Node, catalog: Catalog, *, of_one_user: bool = False) -> se
             found.add("reads all users in a subquery with LIMIT or OFFSET")
     found.update(_parameters_wrongly(tree))
     return found
+
+
+def caches_plan(tree: Node, catalog: Catalog) -> bool:
+    """Return whether a statement of a function has a plan for any values of its parameters, which Postgres caches.
+
+    Citus 14 adds the plan of the shard to it at each execution on the server of the user: 100 kB that are never freed.
+    """
+    has_tables = any(_relations(each, catalog) for each in inside(tree) if each.type == "QUERY")
+    return has_tables and any(_is_parameter(node) for node in inside(tree))
 
 
 def _called_wrongly(query: Node, catalog: Catalog) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Postgres's parse trees of statements, in which operators and casts are resolved to functions."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,20 +47,40 @@ def inside(value: Any, *, leave: frozenset[str] = frozenset()) -> Iterator[Node]
 
 async def parse_tree(connection: asyncpg.Connection, sql: str) -> Node:
     """Return the parse tree of a statement, whose parameter types the server infers."""
+    async with _logged(connection) as logged:
+        await connection.prepare(sql)
+    return _read(logged[0])
+
+
+async def executed_trees(connection: asyncpg.Connection, sql: str) -> list[Node]:
+    """Execute a statement, and return the parse trees of it and of all that the functions in it execute."""
+    async with _logged(connection) as logged:
+        await connection.execute(sql)
+    return [_read(each) for each in logged if each.startswith("{QUERY")]
+
+
+@asynccontextmanager
+async def _logged(connection: asyncpg.Connection) -> AsyncIterator[list[str]]:
+    """Collect the details of what the server logs."""
     logged: list[str] = []
 
     def listen(_: object, message: Any) -> None:
-        logged.append(message.detail or "")
+        logged.append((message.detail or "").strip())
 
     connection.add_log_listener(listen)
     await connection.execute("SET client_min_messages = log; SET debug_pretty_print = off; SET debug_print_parse = on")
+    logged.clear()
     try:
-        logged.clear()
-        await connection.prepare(sql)
+        yield logged
     finally:
+        found = list(logged)
         await connection.execute("RESET debug_print_parse; RESET client_min_messages")
         connection.remove_log_listener(listen)
-    tokens = iter(_TOKEN.findall(logged[0]))
+        logged[:] = found
+
+
+def _read(text: str) -> Node:
+    tokens = iter(_TOKEN.findall(text))
     assert next(tokens) == "{"
     return _node(tokens)
 

@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION {schema}.citus_add_memories_1(
     p_payloads text[], p_roles text[], p_question_shares smallint[], p_times timestamptz[], p_tokens bigint[],
     p_lexemes text[], p_cuts boolean[], p_speakers text[], p_lock_timeout float8, OUT number bigint
 )
-RETURNS SETOF bigint LANGUAGE plpgsql AS $$
+RETURNS SETOF bigint LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     base bigint;
 BEGIN

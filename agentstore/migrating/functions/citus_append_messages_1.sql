@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION {schema}.citus_append_messages_1(
     p_user text, p_session text, p_ids text[], p_payloads text[], p_count bigint, p_expected bigint, p_ttl bigint,
     p_lock_timeout float8, OUT written_at timestamptz, OUT first_seq bigint, OUT message_count bigint
 )
-RETURNS SETOF record LANGUAGE plpgsql AS $$
+RETURNS SETOF record LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
 BEGIN
     PERFORM set_config('lock_timeout', (p_lock_timeout * 1000)::bigint::text, TRUE);
     UPDATE {schema}.sessions

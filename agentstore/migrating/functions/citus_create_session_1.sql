@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION {schema}.citus_create_session_1(
     OUT forked_from text, OUT forked_at bigint, OUT ttl bigint, OUT app text, OUT message_count bigint,
     OUT payload bytea, OUT place bytea
 )
-RETURNS SETOF record LANGUAGE plpgsql AS $$
+RETURNS SETOF record LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
 BEGIN
     PERFORM set_config('lock_timeout', (p_lock_timeout * 1000)::bigint::text, TRUE);
     -- One query, so that the session and its messages are of one snapshot.

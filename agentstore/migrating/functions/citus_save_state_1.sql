@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION {schema}.citus_save_state_1(
     p_user text, p_session text, p_expected bigint, p_payload text, p_packed bytea, p_metadata text, p_size bigint,
     p_lock_timeout float8, OUT round bigint
 )
-RETURNS SETOF bigint LANGUAGE plpgsql AS $$
+RETURNS SETOF bigint LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     saved timestamptz;
 BEGIN
