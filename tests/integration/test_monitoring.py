@@ -12,6 +12,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from agentstore import AgentStore, NotFound, PoolTimeout, Settings, Telemetry
 from agentstore.database.database import Database
@@ -26,10 +27,18 @@ RULES = ROOT / "docs" / "operations" / "alerts.yaml"
 DASHBOARD = ROOT / "docs" / "operations" / "dashboard.json"
 
 
-def names_and_labels(exposed: str) -> tuple[set[str], set[str]]:
-    """Return the names of all samples in Prometheus' format, and those of their labels."""
-    samples = [sample for family in text_string_to_metric_families(exposed) for sample in family.samples]
-    return {sample.name for sample in samples}, {label for sample in samples for label in sample.labels}
+def samples_of(exposed: str) -> list[Sample]:
+    """Return all samples in Prometheus' format."""
+    return [sample for family in text_string_to_metric_families(exposed) for sample in family.samples]
+
+
+def matched(expression: str) -> list[tuple[str, str, str]]:
+    """Return the conditions on labels in an expression: metric, label, and a regular expression of its values."""
+    return [
+        (metric, label, value if operator == "=~" else re.escape(value))
+        for metric, conditions in re.findall(r"(\w+){([^}]*)}", expression)
+        for label, operator, value in re.findall(r'(\w+)(=~|=)"([^"]*)"', conditions)
+    ]
 
 
 def used(expression: str) -> set[str]:
@@ -72,13 +81,17 @@ async def test_rules_and_dashboard_use_what_a_run_exposes(
     monkeypatch.setenv("AGENTSTORE_DATABASE_URL", direct_url)
     figures = await asyncio.to_thread(lambda: run("metrics").out)
     # Only where vectors are enabled.
-    names, labels = names_and_labels(f"{exposed}{figures}\nagentstore_embedding_backlog 0\n")
+    samples = samples_of(f"{exposed}{figures}\nagentstore_embedding_backlog 0\n")
+    names, labels = {sample.name for sample in samples}, {label for sample in samples for label in sample.labels}
     rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
     panels = json.loads(DASHBOARD.read_text())["panels"]
     expressions = [rule["expr"] for rule in rules] + [target["expr"] for panel in panels for target in panel["targets"]]
     assert len(expressions) > 30
     for expression in expressions:
         assert used(expression) <= names | labels, expression
+        for metric, label, value in matched(expression):
+            values = {sample.labels[label] for sample in samples if sample.name == metric and label in sample.labels}
+            assert any(re.fullmatch(value, each) for each in values), (metric, label, value, values)
     for panel in panels:
         for target in panel["targets"]:
             assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= labels
@@ -95,6 +108,19 @@ def test_rules_name_errors_that_exist() -> None:
     import agentstore.errors
 
     assert all(issubclass(getattr(agentstore.errors, name), AgentStoreError) for name in listed.split("|"))
+
+
+def test_rules_count_the_first_event() -> None:
+    """With it, a counter begins to exist: its increase is that of the events after it."""
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    counted = [
+        (each["expr"], counter, window)
+        for each in rules
+        for counter, window in re.findall(r"increase\((\w+)\[(\w+)\]\)", each["expr"])
+    ]
+    assert len(counted) >= 3
+    for expression, counter, window in counted:
+        assert re.search(rf"or \({counter} > \d+ unless {counter} offset {window}\)", expression), expression
 
 
 def test_rules_say_what_to_do() -> None:
