@@ -30,6 +30,7 @@ _NOT_RUN = {
     "agentstore distribute": "needs a cluster, tested in integration/test_distribution.py",
     "agentstore.adapters.adk.session_service": "read by ADK, tested in adapters/adk/test_sdk.py",
     "import --from langgraph postgresql://user": "written by LangGraph, adapters/langgraph/test_*_import.py",
+    "import --from openai-agents postgresql://db.example.com": "tested in adapters/openai_agents/test_sdk.py",
     "import --from adk postgresql://user": "a database that ADK wrote, tested in adapters/adk/test_import.py",
     "pg_stat_statements": "needs an extension that is loaded when the server starts",
     "ALTER FUNCTION pg_catalog": "changes the server for all tests, tested in integration/test_row_security.py",

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from agentstore import AgentStore, Message
 from agentstore.adapters.openai_agents import AgentStoreSession, AgentStoreSessions
@@ -437,8 +439,15 @@ async def test_the_python_of_the_page_runs_twice(
     monkeypatch.setenv("AGENTSTORE_DATABASE_URL", database_url)
     page = [each for each in blocks(ROOT / "docs/openai-agents.md") if each.language == "python"]
     assert len(page) >= 3
+    from agents.extensions.memory import SQLAlchemySession
+
+    engine = create_async_engine(make_url(database_url).set(drivername="postgresql+asyncpg"))
+    old = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."}]
+    await SQLAlchemySession("old-chat", engine=engine, create_tables=True).add_items(old)
     for _ in range(2):
         model = _scripted(*[_answer("A little.")] * 20)
-        names = {**await seed(store), "model": model, "Agent": agents.Agent, "Runner": agents.Runner}
+        names = {**await seed(store), "engine": engine, "model": model, "Agent": agents.Agent, "Runner": agents.Runner}
         for block in page:
             await run_python(block, names)
+    await engine.dispose()
+    assert await AgentStoreSession("old-chat", store, user_id="alice").get_items() == old
