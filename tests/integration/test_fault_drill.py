@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, Message, PoolTimeout, Settings, StatementTimeout
-from tests.integration.test_telemetry import Collected
 from tests.support.failures import FAIL_ONCE
 from tests.support.servers import terminate_all_backends
+from tests.support.telemetry import Collected
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from agentstore import AgentStore, Settings, Unavailable, migrate
 from agentstore.migrating.revisions import history
 from agentstore.repositories.connect import open_database
-from tests.integration.test_telemetry import Collected
+from tests.support.telemetry import Collected
 
 _REVISIONS = [each.id for each in reversed(history())]
 
