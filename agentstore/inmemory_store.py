@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import BinaryIO
 from uuid import uuid4
@@ -32,6 +32,7 @@ from agentstore.schemas import (
 from agentstore.schemas.page import check_count
 from agentstore.schemas.progress import Progress
 from agentstore.schemas.retention import read_prune_options
+from agentstore.schemas.stats import days_of, start_of_day
 from agentstore.settings import Settings, settings_from_environment
 from agentstore.transfer.exporter import Exporter
 from agentstore.transfer.in_memory import InMemorySource
@@ -238,6 +239,12 @@ class InMemoryStore(ServiceWithLifecycleManager):
             TableStats("users", len(self.users._ids()), 0, 0),
         ]
         numbers = {table.name: table.rows for table in tables}
+        created: dict[datetime, tuple[int, int]] = {}
+        for one in stored:
+            day = start_of_day(one.created_at)
+            count = created.get(day, (0, 0))
+            created[day] = count[0] + 1, count[1] + len(one.messages)
+        oldest = min((each.created_at for each in stored), default=None)
         return Stats(
             users=numbers["users"],
             sessions=numbers["sessions"],
@@ -248,13 +255,14 @@ class InMemoryStore(ServiceWithLifecycleManager):
             blobs=numbers["blobs"],
             checkpoints=numbers["checkpoints"],
             bytes=sum(table.total_bytes for table in tables),
-            oldest=min((each.created_at for each in stored), default=None),
+            oldest=oldest,
             newest=max((each.updated_at for each in stored), default=None),
             tables=sorted(tables, key=lambda table: table.name),
             largest_users=sorted(users, key=lambda each: (-each.messages, each.user_id.encode()))[:largest],
             largest_sessions=sorted(
                 sessions, key=lambda each: (-each.messages, each.user_id.encode(), each.session_id.encode())
             )[:largest],
+            growth=days_of(oldest, created, datetime.now(UTC)),
         )
 
     def _session_stats(self) -> Iterator[SessionStats]:

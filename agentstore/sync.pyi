@@ -567,9 +567,9 @@ class Checkpoints:
     ) -> Page[CheckpointInfo]:
         """Return checkpoints of a session without their values and writes, the newest first."""
     def list_sessions(
-        self, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False
+        self, user_id: str | None = None, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False
     ) -> Page[tuple[str, str]]:
-        """Return the sessions of all users that have checkpoints, as pairs of the user's and the session's id."""
+        """Return the sessions that have checkpoints, as pairs of the user's and the session's id."""
     def list_owners(self, session_id: str, *, stale_ok: bool = False) -> Sequence[str]:
         """Return the users that have checkpoints in sessions of this id."""
     def history(

@@ -193,6 +193,8 @@ def stats(
                 fields[name] = fields[name] and fields[name].isoformat()
             for each in fields["largest_sessions"]:
                 each["updated_at"] = each["updated_at"].isoformat()
+            for each in fields["growth"]:
+                each["day"] = f"{each['day']:%Y-%m-%d}"
             for each, table in zip(fields["tables"], found.tables, strict=True):
                 each["total_bytes"] = table.total_bytes
                 each["analyzed_at"] = table.analyzed_at and table.analyzed_at.isoformat()

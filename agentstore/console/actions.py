@@ -194,7 +194,7 @@ async def _confirm_erase(view: View) -> Response:
         "Erase everything",
         user_id=user_id,
         goes=goes,
-        note="Also all memories, facts, states, values, files and workspaces of the user.",
+        note="Also all memories, facts, documents, states, values, checkpoints, files and workspaces of the user.",
         typed=user_id,
         back=view.url("/user", user=user_id),
     )

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from agentstore.console import actions, conversation, files, memory, operations, states, users
+from agentstore.console import actions, checkpoints, conversation, documents, files, memory, operations, states, users
 from agentstore.console.recent import Recent
 from agentstore.console.security import COOKIE_SECONDS, Access, ConsoleOptions, PathPrefix, SecureHeaders
 from agentstore.console.view import Busy, Console, View, assets, is_refused
@@ -53,6 +53,9 @@ _PAGES: dict[str, Page] = {
     "/file": files.file,
     "/file/content": files.download,
     "/file/image": files.image,
+    "/document": documents.document,
+    "/checkpoints": checkpoints.checkpoints,
+    "/checkpoint": checkpoints.checkpoint,
     "/search": memory.search,
     "/states": states.states,
     "/state": states.state,

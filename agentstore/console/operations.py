@@ -1,10 +1,8 @@
 """The pages about the database: the overview, the extraction queue, operations, and statements."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from starlette.responses import Response
@@ -18,43 +16,34 @@ from agentstore.operations.doctor import Finding, examine
 from agentstore.operations.explain import describe, explain
 from agentstore.operations.explain import statements as all_statements
 from agentstore.operations.metrics import Figures, read_figures
-from agentstore.schemas import Page, Session, Stats
+from agentstore.schemas import Page, Stats
 
 T = TypeVar("T")
 
 # Seconds for which results are shared. The counts of all rows take longest.
-_STATS, _CHECKS, _GROWTH = 30.0, 60.0, 30.0
+_STATS, _CHECKS = 30.0, 60.0
 _TIMEOUT = 20.0
-_NEWEST = 2_000
-_DAYS = 30
-
-
-@dataclass(frozen=True)
-class Growth:
-    """How many sessions and messages the newest sessions add to each day, or each hour."""
-
-    sessions: list[tuple[str, int]]
-    messages: list[tuple[str, int]]
-    is_complete: bool
-    """Whether these are all sessions of the period, and not only the newest ones."""
-    count: int
 
 
 async def overview(view: View) -> Response:
     """Show counts, growth, the largest users and sessions, the queue, the schema and what the doctor found."""
-    stats, growth, findings, figures, schema = await asyncio.gather(
-        load(_stats(view)), load(_growth(view)), _findings(view), _figures(view), _schema(view)
+    stats, findings, figures, schema = await asyncio.gather(
+        load(_stats(view)), _findings(view), _figures(view), _schema(view)
     )
     charts_of = {}
-    if growth.value is not None:
+    if stats.value is not None:
+        days = [(f"{each.day:%d %b}", each.sessions, each.messages) for each in stats.value.growth]
         charts_of = {
-            "sessions": charts.bar_chart(growth.value.sessions, view.text("Sessions by the day of their creation")),
-            "messages": charts.bar_chart(growth.value.messages, view.text("Messages by the day of their session")),
+            "sessions": charts.bar_chart(
+                [(day, sessions) for day, sessions, _ in days], view.text("Sessions by the day of their creation")
+            ),
+            "messages": charts.bar_chart(
+                [(day, messages) for day, _, messages in days], view.text("Messages by the day of their session")
+            ),
         }
     return view.render(
         "overview.html",
         stats=stats,
-        growth=growth,
         charts=charts_of,
         findings=findings,
         jobs=_jobs(figures),
@@ -65,49 +54,6 @@ async def overview(view: View) -> Response:
 
 async def _stats(view: View) -> Stats:
     return await view.console.recent.get("stats", _STATS, view.store.stats)
-
-
-async def _growth(view: View) -> Growth:
-    async def compute() -> Growth:
-        listed = await view.store.sessions.list_sessions(order="created", limit=_NEWEST)
-        return growth_of(listed, is_complete=listed.next_cursor is None, now=datetime.now(UTC))
-
-    return await view.console.recent.get("growth", _GROWTH, compute)
-
-
-def growth_of(listed: Sequence[Session], *, is_complete: bool, now: datetime) -> Growth:
-    """Return the growth over the last 30 days, or the days that the sessions cover; over hours if these are few.
-
-    `listed` are the newest sessions, newest first, and `is_complete` says whether there are no others.
-    """
-    times = [each.created_at for each in listed if each.created_at is not None]
-    since = now - timedelta(days=_DAYS)
-    oldest = min(times, default=now)
-    covers_all = is_complete or oldest <= since
-    begin = max(since, oldest)
-    step, form = (
-        (timedelta(hours=1), "%d %b %H:00") if now - begin < timedelta(days=2) else (timedelta(days=1), "%d %b")
-    )
-    sessions, messages = Counter[datetime](), Counter[datetime]()
-    for each in listed:
-        if each.created_at is not None and each.created_at >= begin:
-            slot = _slot(each.created_at, step)
-            sessions[slot] += 1
-            messages[slot] += each.message_count or 0
-    slots = [_slot(begin, step)] if times else []
-    while slots and slots[-1] + step <= now:
-        slots.append(slots[-1] + step)
-    return Growth(
-        [(f"{slot:{form}}", sessions[slot]) for slot in slots],
-        [(f"{slot:{form}}", messages[slot]) for slot in slots],
-        covers_all,
-        len(listed),
-    )
-
-
-def _slot(time: datetime, step: timedelta) -> datetime:
-    hour = time.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    return hour if step < timedelta(days=1) else hour.replace(hour=0)
 
 
 def _database(view: View) -> Database:

@@ -7,6 +7,8 @@ from typing import IO, Any, cast
 
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
+from agentstore.console.checkpoints import threads_of
+from agentstore.console.documents import documents_of
 from agentstore.console.files import may_be_image
 from agentstore.console.view import PAGE_SIZE, Busy, Panel, View, load
 from agentstore.errors import InvalidContent, NotFound
@@ -14,7 +16,7 @@ from agentstore.schemas import Page, Session
 from agentstore.schemas.memory import listed_memory
 from agentstore.schemas.message import text_of
 
-TABS = ("sessions", "memories", "facts", "states", "files", "sandboxes")
+TABS = ("sessions", "memories", "facts", "documents", "states", "checkpoints", "files", "sandboxes")
 _CHUNK = 262_144
 
 
@@ -105,7 +107,9 @@ _lists = {
     "sessions": _sessions,
     "memories": _memories,
     "facts": _facts,
+    "documents": documents_of,
     "states": _states,
+    "checkpoints": threads_of,
     "files": _files,
     "sandboxes": _sandboxes,
 }

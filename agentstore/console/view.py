@@ -190,6 +190,7 @@ def environment() -> Environment:
     )
     found.filters |= {
         "bytes": format_bytes,
+        "duration": format_duration,
         "number": lambda value: f"{value:,}",
         "time": format_time,
         "visible": rendering.visible,
@@ -206,6 +207,19 @@ def format_bytes(count: int) -> str:
     while size >= 1_000 and len(units) > 1:
         size, units = size / 1_000, units[1:]
     return f"{size:,.0f} B" if units[0] == "B" else f"{size:,.1f} {units[0]}"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration in its two largest units, such as ``2 h 5 min``."""
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        if left >= length or (unit == "s" and not parts):
+            parts.append(f"{left // length:,} {unit}")
+            left %= length
+        elif parts:
+            break
+    return " ".join(parts[:2])
 
 
 def format_time(value: datetime | None) -> Markup:

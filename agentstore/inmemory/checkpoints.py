@@ -196,14 +196,22 @@ class InMemoryCheckpointService(CheckpointService):
         return Page(found, write_cursor(found[-1].id, found[-1].namespace) if found and len(found) == limit else None)
 
     async def list_sessions(  # noqa: D102
-        self, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False
+        self,
+        user_id: str | None = None,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        stale_ok: bool = False,
     ) -> Page[tuple[str, str]]:
+        if user_id is not None:
+            check_id(user_id, "user_id", self._settings)
         check_count(limit, "limit", maximum=self._settings.max_page)
         first = ("", "") if cursor is None else tuple(map(str, read_cursor(cursor, str, str)))
         self._check_open()
         start = [part.encode() for part in first]
         found = sorted(self._sessions, key=lambda key: [part.encode() for part in key])
-        found = [key for key in found if [part.encode() for part in key] >= start][:limit]
+        of_user = [key for key in found if user_id is None or (key[0] == user_id and key[1].encode() >= start[1])]
+        found = [key for key in of_user if user_id is not None or [part.encode() for part in key] >= start][:limit]
         return Page(found, write_cursor(found[-1][0], found[-1][1] + "\x01") if found and len(found) == limit else None)
 
     async def list_owners(self, session_id: str, *, stale_ok: bool = False) -> Sequence[str]:  # noqa: D102

@@ -100,13 +100,24 @@ class CheckpointService(ServiceWithLifecycleManager):
 
     @abstractmethod
     async def list_sessions(
-        self, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False
+        self,
+        user_id: str | None = None,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        stale_ok: bool = False,
     ) -> Page[tuple[str, str]]:
-        """Return the sessions of all users that have checkpoints, as pairs of the user's and the session's id.
+        """Return the sessions that have checkpoints, as pairs of the user's and the session's id.
+
+        Args:
+            user_id: the owner; None: all users.
+            limit: the size of the page.
+            cursor: the `next_cursor` of a page.
+            stale_ok: whether they may be read from a replica.
 
         Raises:
-            InvalidContent, LimitExceeded: `limit` or `cursor` is not valid.
-            NotConfigured: row-level security restricts each call to one user.
+            InvalidContent, LimitExceeded: `user_id`, `limit` or `cursor` is not valid.
+            NotConfigured: without `user_id`, where row-level security restricts each call to one user.
         """
 
     @abstractmethod

@@ -1,5 +1,7 @@
 """Statistics about the stored data. The statements count messages and memories by counters, without reading them."""
 
+from datetime import UTC, datetime
+
 from sqlalchemy import func, select
 
 from agentstore.database.database import Database
@@ -7,6 +9,7 @@ from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Statement
 from agentstore.models import UserRow
 from agentstore.schemas import SessionStats, Stats, TableStats, UserStats
+from agentstore.schemas.stats import GROWTH_DAYS, days_of
 
 SQL = SqlStatements(__file__)
 
@@ -16,11 +19,13 @@ COUNT_USERS = Statement(select(func.count()).select_from(UserRow), name="stats.c
 TABLES = SQL("table_sizes")
 USERS = SQL("largest_users")
 SESSIONS = SQL("largest_sessions")
+GROWTH = SQL("growth")
 
 
 async def stats(database: Database, largest: int) -> Stats:
     """Return the statistics of a database, with the `largest` users and sessions by number of messages."""
     (counts,) = await database.fetch(COUNT)
+    days = {row[0]: (row[1], row[2]) for row in await database.fetch(GROWTH, days=GROWTH_DAYS)}
     tables: dict[str, TableStats] = {}
     for name, rows, size, toast, dead, age, analyzed, index, index_size in await database.fetch(TABLES):
         tables.setdefault(
@@ -43,4 +48,5 @@ async def stats(database: Database, largest: int) -> Stats:
         tables=list(tables.values()),
         largest_users=[UserStats(*row) for row in await database.fetch(USERS, limit=largest)],
         largest_sessions=[SessionStats(*row) for row in await database.fetch(SESSIONS, limit=largest)],
+        growth=days_of(counts[5], days, datetime.now(UTC)),
     )

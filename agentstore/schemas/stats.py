@@ -1,7 +1,8 @@
 """Statistics about the stored data: the result of ``AgentStore.stats``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,37 @@ class UserStats:
     state_rounds: int
 
 
+GROWTH_DAYS = 30
+"""For how many days the growth is counted, that of today included."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayStats:
+    """What was added on a day."""
+
+    day: datetime
+    """The start of the day (UTC)."""
+    sessions: int
+    """The sessions that were created on this day and exist."""
+    messages: int
+    """The messages that these sessions have now."""
+
+
+def start_of_day(time: datetime) -> datetime:
+    """Return the start of the day of a time, in UTC."""
+    return time.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def days_of(oldest: datetime | None, counted: Mapping[datetime, tuple[int, int]], now: datetime) -> list[DayStats]:
+    """Return the last days in order, from that of the oldest session on; `counted` has those with sessions."""
+    if oldest is None:
+        return []
+    today = start_of_day(now)
+    count = max(1, min(GROWTH_DAYS, (today - start_of_day(oldest)).days + 1))
+    days = [today - timedelta(days=number) for number in range(count - 1, -1, -1)]
+    return [DayStats(day, *counted.get(day, (0, 0))) for day in days]
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     """The contents of a database: exact counts, and sizes in bytes. Expired rows count until they are deleted."""
@@ -82,6 +114,8 @@ class Stats:
     """The users with the most messages, largest first."""
     largest_sessions: list[SessionStats]
     """The sessions with the most messages, largest first."""
+    growth: list[DayStats] = field(default_factory=list)
+    """The last 30 days, or those since the oldest session was created, in order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
 """The contract of Store."""
 
 import io
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from agentstore.errors import Closed, InvalidContent, LimitExceeded, NotFound
 from agentstore.interfaces import Store
-from agentstore.schemas import Deleted, Pruned
+from agentstore.schemas import Deleted, Pruned, Session
 from agentstore.testing.imports import ImportContract
 from agentstore.testing.values import EXACT_VALUES, HOSTILE_IDS, NON_JSON_VALUES, text
 
@@ -182,6 +182,27 @@ class StoreContract(ImportContract):
         assert {"messages", "sessions", "users"} <= {each.name for each in stats.tables}
         with pytest.raises(LimitExceeded):
             await store.stats(largest=10_001)
+
+    async def test_stats_count_what_was_added_on_each_day(self, store: Store) -> None:
+        assert (await store.stats()).growth == []
+        now = datetime.now(UTC)
+        today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        expected: dict[int, tuple[int, int]] = {}
+        for age in (0, 1, 1, 3, 28, 29, 30, 400):
+            number = len(await store.sessions.list_sessions())
+            created_at = today - timedelta(days=age) if number % 2 else now - timedelta(days=age)
+            session = Session(
+                id=f"s{number}", user_id="alice", messages=[text(str(each)) for each in range(number)],
+                created_at=created_at, updated_at=created_at,
+            )  # fmt: skip
+            await store.sessions.import_session(session)
+            sessions, messages = expected.get(age, (0, 0))
+            expected[age] = sessions + 1, messages + number
+            found = (await store.stats()).growth
+            assert len(found) == min(30, age + 1)
+            for number, each in enumerate(reversed(found)):
+                assert each.day == today - timedelta(days=number)
+                assert (each.sessions, each.messages) == expected.get(number, (0, 0))
 
     async def test_prune_deletes_what_is_old(self, store: Store) -> None:
         await _fill(store, "alice", "a", "b", "c")

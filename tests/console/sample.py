@@ -20,6 +20,7 @@ from agentstore.console.app import create_app
 from agentstore.console.recent import Recent
 from agentstore.console.security import ConsoleOptions
 from agentstore.database.telemetry import Telemetry
+from agentstore.schemas.checkpoint import Checkpoint, CheckpointWrite, Serialized
 
 
 def picture(width: int = 96, height: int = 64) -> str:
@@ -157,6 +158,7 @@ async def fill(store: AgentStore) -> None:
         await store.blobs.put(
             "alice", "viewpoint.png", png, "lisbon", content_type="image/png", metadata={"by": "Alice"}
         )
+    await fill_graph(store)
     for day in range(28):  # for the charts
         for number in range(1 + (day * 7) % 5):
             created = datetime.now(UTC) - timedelta(days=day + 1, hours=number)
@@ -164,6 +166,42 @@ async def fill(store: AgentStore) -> None:
             session = Session(id=f"notes-{day}-{number}", user_id="priya", messages=messages)
             session.created_at = session.updated_at = created
             await store.sessions.import_session(session)
+
+
+async def fill_graph(store: AgentStore) -> None:
+    """Store documents in namespaces, and the checkpoints of a graph with a subgraph."""
+    await store.documents.put(
+        "alice",
+        [
+            {"id": "profile/food", "text": "Vegetarian; no peppers.", "namespace": "profile", "metadata": {"v": 2}},
+            {"id": "trips/lisbon", "text": "Three days, 300 euros, by train.", "namespace": "trips/2026"},
+            {"id": "settings", "text": "", "namespace": "profile", "metadata": {"theme": "dark", "seats": ["aisle"]}},
+        ],
+    )
+    values = {
+        "messages": Serialized("json", b'[{"role": "user", "content": "Plan three days in Lisbon"}]'),
+        "plan": Serialized("msgpack", b"\x82\xa4city\xa6Lisbon\xa4days\x03"),
+        "image": Serialized("bytes", b"\x89PNG\xff\x00"),
+    }
+    parent = None
+    for step in range(5):
+        about = f'{{"source": "loop", "step": {step}, "writes": {{"plan": null}}}}'.encode()
+        checkpoint = Checkpoint(
+            "",
+            f"1f0{step}-0000",
+            Serialized("json", b'{"v": 4, "ts": "2026-11-30T12:00:00+00:00"}'),
+            Serialized("json", about),
+            parent,
+            "run 1",
+            {**dict.fromkeys(values, f"{step + 1:032}.0.5"), "branch:to:plan": f"{step + 1:032}.0.5"},
+            values,
+        )
+        await store.checkpoints.put("alice", "lisbon", checkpoint, is_complete=True)
+        parent = checkpoint.id
+    writes = [CheckpointWrite("task 1", 0, "plan", Serialized("json", b'{"city": "Sintra"}'))]
+    await store.checkpoints.put_writes("alice", "lisbon", "", "1f04-0000", writes)
+    sub = Checkpoint("search:1", "1f02-5000", Serialized("json", b"{}"), Serialized("json", b'{"step": 0}'))
+    await store.checkpoints.put("alice", "lisbon", sub, is_complete=True)
 
 
 def _call(id: str, name: str, arguments: str) -> dict[str, Any]:

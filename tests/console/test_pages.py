@@ -6,7 +6,6 @@ import re
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,15 @@ import pytest
 import pytest_asyncio
 from starlette.requests import Request
 
-from agentstore import AgentStore, Message, Session, Settings, Unavailable
-from agentstore.console import conversation, operations, texts, users, view
+from agentstore import AgentStore, Message, Settings, Unavailable
+from agentstore.console import conversation, texts, users, view
 from agentstore.console.app import create_app
 from agentstore.console.recent import Recent
 from agentstore.console.rendering import format_json, highlight, render_argument, render_markdown
 from agentstore.console.security import ConsoleOptions
 from agentstore.database.telemetry import StatementEvent, Telemetry
 from agentstore.schemas import MemoryHit, TextContent
+from agentstore.schemas.checkpoint import Checkpoint, CheckpointWrite, Serialized
 from agentstore.testing import text
 from tests.console.payloads import PAYLOADS
 from tests.console.sample import Extractor, fill, fill_queue, picture
@@ -37,6 +37,20 @@ _PAGES = [
     *(path("/user", user="alice", show=tab) for tab in users.TABS),
     *(path("/user", user="priya", show=tab) for tab in ("memories", "facts", "states", "files")),
     path("/user", user="alice", show="files", session="lisbon"),
+    path("/user", user="alice", show="documents", namespace="trips"),
+    path("/user", user="alice", show="documents", q="vegetarian"),
+    path("/user", user="alice", show="documents", q="zzzz", namespace="none"),
+    *(path("/user", user="priya", show=tab) for tab in ("documents", "checkpoints")),
+    *(path("/document", user="alice", id=id) for id in ("profile/food", "settings")),
+    path("/checkpoints", user="alice", session="lisbon"),
+    path("/checkpoints", user="alice", session="lisbon", namespace="search:1"),
+    path("/checkpoints", user="alice", session="missing"),
+    path("/checkpoint", user="alice", session="lisbon", namespace="", id="1f04-0000"),
+    path("/checkpoint", user="alice", session="lisbon", namespace="", id="1f00-0000"),
+    *(
+        path("/checkpoint", user="alice", session="lisbon", namespace="", id="1f04-0000", channel=channel)
+        for channel in ("messages", "plan", "image")
+    ),
     path("/file", user="alice", session="lisbon", name="viewpoint.png"),
     path("/file", user="alice", name="tickets.pdf", version=0),
     path("/session", user="alice", session="lisbon"),
@@ -76,6 +90,9 @@ _MISSING = {
     path("/session/message", user="alice", session="lisbon", seq=99): 404,
     path("/session/media", user="alice", session="lisbon", seq=2, part=0): 404,
     path("/state", user="alice", session="lisbon", round=99): 404,
+    path("/document", user="alice", id="missing"): 404,
+    path("/checkpoint", user="alice", session="lisbon", namespace="", id="missing"): 404,
+    path("/checkpoint", user="alice", session="lisbon", namespace="", id="1f04-0000", channel="missing"): 404,
     path("/diff", user="alice", session="lisbon", a=1, b=99): 404,
     path("/diff", user="alice", session="lisbon"): 400,
     path("/user", user="\0"): 400,
@@ -130,6 +147,14 @@ def test_each_text_of_the_templates_is_translated() -> None:
         assert sorted(re.findall(r"{\w+}", english)) == sorted(re.findall(r"{\w+}", chinese)), english
 
 
+def test_a_duration_has_its_two_largest_units() -> None:
+    for seconds, expected in ((0.4, "0 s"), (59, "59 s"), (60, "1 min"), (7_226, "2 h"), (7_330, "2 h 2 min")):
+        assert view.format_duration(seconds) == expected
+    assert view.format_duration(90_061) == "1 d 1 h"
+    assert view.format_duration(3_605) == "1 h"
+    assert view.format_duration(1e9) == "11,574 d 1 h"
+
+
 def test_the_language_is_the_one_that_the_browser_prefers() -> None:
     for accepted, expected in (
         ("", "en"),
@@ -177,6 +202,14 @@ async def test_stored_text_never_becomes_an_element_or_a_handler() -> None:
         await store.states.save_state(payload, {payload: [payload]}, payload)
         await store.blobs.put(payload, payload, b"x", content_type=payload[:100], filename=payload)
         await store.memory.save_items(payload, {"text": f"likes {payload}", "kind": payload})
+        given = {"id": payload, "text": payload, "metadata": {payload: payload}}
+        await store.documents.put(payload, given)
+        packed = Serialized(payload[:50], payload.encode())
+        hostile = Checkpoint(payload, payload, packed, packed, None, payload, {payload: "1"}, {payload: packed})
+        await store.checkpoints.put(payload, payload, hostile, is_complete=True)
+        await store.checkpoints.put_writes(
+            payload, payload, payload, payload, [CheckpointWrite(payload, 0, payload, packed)]
+        )
         await store.memory.add_sessions(payload)
     async with browser(store, options=_WRITES) as client:
         for number in range((len(messages) + 44) // 45):
@@ -189,6 +222,11 @@ async def test_stored_text_never_becomes_an_element_or_a_handler() -> None:
                 path("/users", prefix=payload[:20]),
                 *(path("/user", user=payload, show=tab) for tab in users.TABS if tab != "sandboxes"),
                 path("/file", user=payload, name=payload),
+                path("/user", user=payload, show="documents", q=payload, namespace=payload),
+                path("/document", user=payload, id=payload),
+                path("/checkpoints", **of),
+                path("/checkpoint", **of, namespace=payload, id=payload),
+                path("/checkpoint", **of, namespace=payload, id=payload, channel=payload),
                 path("/session", **of),
                 path("/session", **of, around=payload),
                 path("/session/message", **of, seq=1),
@@ -428,23 +466,14 @@ async def test_extractions_are_listed_by_their_state(store: AgentStore, direct_u
         assert await walk(show="failed") == []
 
 
-def test_growth_counts_each_day_or_hour_once() -> None:
-    now = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
-
-    def session(age: timedelta) -> Session:
-        return Session(id="s", user_id="u", created_at=now - age, message_count=2)
-
-    days = [session(timedelta(days=day)) for day in (0, 1, 1, 5, 40)]
-    found = operations.growth_of(days, is_complete=True, now=now)
-    assert dict(found.sessions)["09 Mar"] == 2
-    assert sum(count for _, count in found.sessions) == 4  # not that of 40 days ago
-    assert sum(count for _, count in found.messages) == 8
-    assert len(found.sessions) == 31
-    hours = operations.growth_of([session(timedelta(hours=hour)) for hour in range(5)], is_complete=False, now=now)
-    assert [count for _, count in hours.sessions] == [1] * 5
-    assert not hours.is_complete
-    empty = operations.growth_of([], is_complete=True, now=now)
-    assert (empty.sessions, empty.count) == ([], 0)
+async def test_the_charts_count_all_sessions_of_the_last_days(in_memory: AgentStore) -> None:
+    found = await in_memory.stats()
+    async with browser(in_memory) as client:
+        html = (await client.get("/")).text
+    for each in found.growth:
+        assert f"{each.day:%d %b}: {each.sessions:,}</title>" in html
+        assert f"{each.day:%d %b}: {each.messages:,}</title>" in html
+    assert sum(each.sessions for each in found.growth) == found.sessions
 
 
 async def test_a_page_reads_a_bounded_number_of_rows(database_url: str, settings: Settings) -> None:

@@ -340,6 +340,30 @@ async def test_both_queue_failed_extractions_the_same(
     assert sum("PendingExtraction" in str(found) for found in seen[0]) == 2
 
 
+async def test_both_list_the_sessions_with_checkpoints_the_same(database_url: str, settings: Settings) -> None:
+    stores: tuple[Store, ...] = (AgentStore(database_url, settings=settings), AgentStore.in_memory(settings=settings))
+    sessions = sorted(["a", "b", "s 1", "\u00e9", "\ue000", "\U0010ffff"], key=str.encode)
+    for store in stores:
+        async with store:
+            for user in ("alice", "bob", "a"):
+                for session in sessions:
+                    await store.checkpoints.put(user, session, checkpoint_of("1"))
+            for user_id, users in ((None, ("a", "alice", "bob")), ("alice", ("alice",)), ("carol", ())):
+                expected = [(user, session) for user in users for session in sessions]
+                for limit in (1, 4, 6, 100):
+                    found: list[tuple[str, str]] = []
+                    cursor = None
+                    while True:
+                        page = await store.checkpoints.list_sessions(user_id, limit=limit, cursor=cursor)
+                        found += page
+                        cursor = page.next_cursor
+                        if cursor is None:
+                            break
+                    assert found == expected
+            with pytest.raises(InvalidContent):
+                await store.checkpoints.list_sessions("\0")
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_both_prune_the_same(database_url: str, settings: Settings, seed: int) -> None:
     """Random data and arguments; the order of writes is the same, so that the last ones are the same."""

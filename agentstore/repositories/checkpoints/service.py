@@ -32,6 +32,7 @@ from agentstore.repositories.checkpoints.statements import (
     LIST_OF_RUNS_OF_USER,
     LIST_OWNERS,
     LIST_SESSIONS,
+    LIST_SESSIONS_OF_USER,
     LOCK_HEAD,
     LOCK_SOURCE,
     PRUNE,
@@ -231,13 +232,22 @@ class PostgresCheckpointService(PostgresService, CheckpointService, area="checkp
         return Page(found, write_cursor(found[-1].id, found[-1].namespace) if found and len(found) == limit else None)
 
     async def list_sessions(  # noqa: D102
-        self, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False
+        self,
+        user_id: str | None = None,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        stale_ok: bool = False,
     ) -> Page[tuple[str, str]]:
         check_count(limit, "limit", maximum=self._settings.max_page)
         key = ("", "") if cursor is None else read_cursor(cursor, str, str)
-        values = {"from_user": key[0], "from_session": key[1], "limit": limit}
+        values: dict[str, Any] = {"from_user": key[0], "from_session": key[1], "limit": limit}
+        statement = LIST_SESSIONS
+        if user_id is not None:
+            statement = LIST_SESSIONS_OF_USER
+            values["user_id"] = check_id(user_id, "user_id", self._settings)
         rows = await self._database.read(
-            lambda database: database.fetch_page(LIST_SESSIONS, Advice.SMALLER_LIMIT, **values), stale_ok=stale_ok
+            lambda database: database.fetch_page(statement, Advice.SMALLER_LIMIT, **values), stale_ok=stale_ok
         )
         found = [(row[0], row[1]) for row in rows]
         return Page(found, write_cursor(found[-1][0], found[-1][1] + LEAST) if found and len(found) == limit else None)

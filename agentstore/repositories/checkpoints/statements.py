@@ -28,6 +28,14 @@ LIST_SESSIONS = Statement(
     name="checkpoints.list_sessions",
     scope="all",
 )
+LIST_SESSIONS_OF_USER = Statement(
+    select(CheckpointHeadRow.user_id, CheckpointHeadRow.session_id)
+    .where(CheckpointHeadRow.user_id == _USER, CheckpointHeadRow.session_id >= bindparam("from_session", type_=Text))
+    .order_by(CheckpointHeadRow.session_id)
+    .limit(_LIMIT),
+    name="checkpoints.list_sessions_of_user",
+    scope="user",
+)
 LIST_OWNERS = Statement(
     select(CheckpointHeadRow.user_id)
     .where(CheckpointHeadRow.session_id == _SESSION)
