@@ -6,6 +6,7 @@ shown as their parts, and are never created: that could run the code of the appl
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from agentstore.schemas.checkpoint import Checkpoint, CheckpointInfo, Serialized
 # In characters of a value, and in bytes of one that is decoded at all.
 _MOST_SHOWN, _MOST_DECODED = 100_000, 20_000_000
 _MOST_ANCESTORS, _MOST_LEVELS = 20, 50
+# As LangGraph numbers them: 32 digits, and a random part.
+_VERSION = re.compile(r"0*(\d+)\.\d[\d.e-]*", re.ASCII)
 
 
 async def threads_of(view: View, user_id: str) -> Panel[Page[tuple[str, str]]]:
@@ -86,6 +89,7 @@ async def checkpoint(view: View) -> Response:
         checkpoint=found,
         ancestors=ancestors,
         channels=_channels(found),
+        short_version=_short_version,
         metadata=html,
         left_out=left_out,
         body=body,
@@ -93,6 +97,12 @@ async def checkpoint(view: View) -> Response:
         writes=writes,
         more_writes=max(0, len(found.writes) - PAGE_SIZE),
     )
+
+
+def _short_version(version: str) -> str:
+    """Return a version without the zeros and the random part of its usual form: which of two is newer."""
+    match = _VERSION.fullmatch(version)
+    return version if match is None else match[1]
 
 
 def _channels(found: Checkpoint) -> list[tuple[str, str, Shown | None]]:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from secrets import token_hex
@@ -544,20 +545,15 @@ def load_each_message(
     payloads: Sequence[str] | Sequence[bytes], key: Callable[[int], RowKey], places: Sequence[Place] = ()
 ) -> list[Message | UnreadableRow]:
     """Parse stored messages as :func:`load_messages` does; in place of one that is not valid is the error."""
-    try:
+    with suppress(UnreadableRow):
         return [*load_messages(payloads, key, places)]
-    except UnreadableRow:
-        pass
     found: list[Message | UnreadableRow] = []
     for index in range(len(payloads)):
+        one = slice(index, index + 1)
         try:
-            message = _load_message(payloads[index], index, key, places)
+            found += load_messages(payloads[one], partial(_shifted, key, index), places[one])
         except UnreadableRow as error:
             found.append(error)
-        else:
-            if places:
-                place_messages([message], places[index : index + 1])
-            found.append(message)
     return found
 
 
