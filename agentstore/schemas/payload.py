@@ -533,12 +533,10 @@ def load_readable_messages(
     payloads: Sequence[str] | Sequence[bytes], key: Callable[[int], RowKey]
 ) -> list[Message | None]:
     """Parse stored messages as :func:`load_messages` does; one that is not valid is None, and a warning names it."""
-    found: list[Message | None] = []
-    for each in load_each_message(payloads, key):
-        if isinstance(each, UnreadableRow):
-            _log.warning("A row was passed over: %s", each)
-        found.append(None if isinstance(each, UnreadableRow) else each)
-    return found
+    found = load_each_message(payloads, key)
+    for error in (each for each in found if isinstance(each, UnreadableRow)):
+        _log.warning("A row was passed over: %s", error)
+    return [None if isinstance(each, UnreadableRow) else each for each in found]
 
 
 def load_each_message(
