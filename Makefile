@@ -10,7 +10,7 @@ ARGS ?=
 PARALLEL ?= -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow oldest chaos combinations citus sandboxes peers adapters adapters-newest console-tests console-screens demo-pictures runtime previous lint types docs site-tests site-version release-check bench bench-quick scale profile clean
+.PHONY: help demo test slow oldest chaos combinations citus sandboxes peers adapters adapters-newest console-tests console-screens demo-pictures runtime previous lint types docs site-tests site-version release-check bench bench-quick scale mix profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -191,6 +191,9 @@ bench-quick: $(VENV)/test ## the same in two minutes, compared with the ORM (ARG
 
 scale: $(VENV)/bench ## each call on databases of 10 thousand to 1 million messages (ARGS="--sizes=10000000 --parts=search")
 	$(BIN)/python -m benchmarks.scale --plot=docs/performance/scale.svg $(ARGS)
+
+mix: $(VENV)/bench ## calls a second of 200 tasks, beside those of another checkout (ARGS="--against=FOLDER")
+	$(BIN)/python -m benchmarks.mix $(ARGS)
 
 profile: $(VENV)/bench ## a profile of each call (as root; ARGS=--count counts instructions: needs valgrind)
 	$(BIN)/python -m benchmarks.profiles --out=docs/performance $(ARGS)

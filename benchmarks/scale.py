@@ -13,6 +13,7 @@ import random
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -163,36 +164,57 @@ async def measure(url: str | None, sizes: list[int], parts: str, log: Callable[[
     found = []
     async with server(url) as (first, url_of):
         admin = await asyncpg.connect(first)
+        urls = {size: url_of(f"scale_{size}") for size in sizes}
         for size in sizes:
-            database = f"scale_{size}"
-            await admin.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
-            await admin.execute(f'CREATE DATABASE "{database}"')
-            connection = await asyncpg.connect(url_of(database))
+            await admin.execute(f'DROP DATABASE IF EXISTS "scale_{size}" WITH (FORCE)')
+            await admin.execute(f'CREATE DATABASE "scale_{size}"')
+            connection = await asyncpg.connect(urls[size])
             began = time.perf_counter()
-            async with AgentStore(url_of(database), settings=Settings(auto_migrate="upgrade")) as store:
-                await connection.execute("SELECT 1")
+            async with AgentStore(urls[size], settings=Settings(auto_migrate="upgrade")) as store:
+                await store.health()
                 await fill(store, connection, size)
-            log(f"-- {size:,} messages, filled in {time.perf_counter() - began:.0f} s")
-            for state in ("never analyzed", "analyzed"):
-                if state == "analyzed":
-                    await connection.execute("VACUUM (ANALYZE)", timeout=3_600)
-                log(f"{state:40} {'cold':>10} {'median':>10} {'p95':>10} ms")
-                rng = random.Random(f"{size} {state}")
-                for name in (each for each in calls(store, size, rng) if parts in each):
-                    async with AgentStore(url_of(database)) as fresh:
-                        call = calls(fresh, size, rng)[name]
-                        await fresh.health()
-                        times = [await _time(call) for _ in range(_ROUNDS)]
-                    warm = sorted(times[1:])
-                    result = {
-                        "size": size, "statistics": state, "call": name, "cold": times[0],
-                        "median": statistics.median(warm), "p95": warm[int(len(warm) * 0.95)],
-                    }  # fmt: skip
-                    found.append(result)
-                    log(f"{name:40} {result['cold']:10.2f} {result['median']:10.2f} {result['p95']:10.2f}")
             await connection.close()
-            await admin.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
+            log(f"-- {size:,} messages, filled in {time.perf_counter() - began:.0f} s")
+        for state in ("never analyzed", "analyzed"):
+            for size in sizes if state == "analyzed" else ():
+                connection = await asyncpg.connect(urls[size])
+                await connection.execute("VACUUM (ANALYZE)", timeout=3_600)
+                await connection.close()
+            found += await measure_calls(urls, state, parts, log)
+        for size in sizes:
+            await admin.execute(f'DROP DATABASE "scale_{size}" WITH (FORCE)')
         await admin.close()
+    return found
+
+
+async def measure_calls(
+    urls: dict[int, str], state: str, parts: str, log: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Make each call on the filled databases in turn, so that the sizes compare calls of the same minute."""
+    found = []
+    log(f"{state:40} {'messages':>10} {'cold':>10} {'median':>10} {'p95':>10} ms")
+    rngs = {size: random.Random(f"{size} {state}") for size in urls}
+    async with AgentStore(next(iter(urls.values()))) as any_store:
+        names = [name for name in calls(any_store, next(iter(urls)), random.Random(1)) if parts in name]
+    for name in names:
+        times: dict[int, list[float]] = {}
+        async with AsyncExitStack() as stack:
+            made = {}
+            for size, url in urls.items():
+                store = await stack.enter_async_context(AgentStore(url))
+                made[size] = calls(store, size, rngs[size])[name]
+                await store.health()
+                times[size] = [await _time(made[size])]
+            for _ in range(_ROUNDS):
+                for size in random.sample(list(urls), len(urls)):
+                    times[size].append(await _time(made[size]))
+        for size, (cold, *warm) in times.items():
+            result = {
+                "size": size, "statistics": state, "call": name, "cold": cold,
+                "median": statistics.median(warm), "p95": sorted(warm)[int(len(warm) * 0.95)],
+            }  # fmt: skip
+            found.append(result)
+            log(f"{name:40} {size:10} {result['cold']:10.2f} {result['median']:10.2f} {result['p95']:10.2f}")
     return found
 
 
