@@ -27,6 +27,7 @@ from agentstore.database.errors import (
     translate_error,
     undecodable,
 )
+from agentstore.database.links import Connect
 from agentstore.database.pool import Pool
 from agentstore.database.pooler import refuse_transaction_pooler
 from agentstore.database.pools import Pools
@@ -44,7 +45,6 @@ from agentstore.database.transaction import (
     Transaction,
     set_idle_timeout,
 )
-from agentstore.database.url import Connect
 from agentstore.errors import AgentStoreError, Closed, LimitExceeded, NotConfigured, StatementFailed, UnknownOutcome
 from agentstore.event_loops import PerLoop
 from agentstore.schemas.page import Advice
@@ -74,7 +74,7 @@ class Database:
         settings: Settings,
         *,
         connect: Connect | None = None,
-        connect_directly: Connect | None = None,
+        connect_directly: Callable[[], Awaitable[asyncpg.Connection]] | None = None,
         engine: AsyncEngine | None = None,
         replica: Replica | None = None,
         prepare: Callable[["Database"], Awaitable[None]] | None = None,
@@ -495,7 +495,7 @@ class Database:
     def pool_stats(self) -> PoolStats:
         """Return how many connections are open, in use and waited for."""
         size = self.settings.pool_size if self._engine is None else 0
-        return sum((pool.stats() for pool in self._pools.values()), PoolStats(size, 0, 0, 0))
+        return sum((pool.stats() for pool in self._pools.values()), PoolStats(size, self._pools.detached(), 0, 0))
 
     async def _start(self, *previous: asyncio.Task[None] | None) -> None:
         await _wait_for(*previous)
@@ -542,8 +542,10 @@ class Database:
         try:
             await asyncio.gather(*(self._pools.close(pool) for pool in pools if pool is not None))
         finally:
-            if self._on_stop is not None and not self._pools.values():
-                await self._on_stop()
+            if not self._pools.values():
+                await self._pools.close_detached()
+                if self._on_stop is not None:
+                    await self._on_stop()
 
     async def _start_unless_stopped(self) -> None:
         if self._stopped:

@@ -8,6 +8,8 @@ from typing import Any
 
 import asyncpg
 
+from agentstore.database.links import Link, link_of
+
 Address = tuple[str, int]
 """A host name, IP address or socket directory, and a port."""
 
@@ -60,15 +62,30 @@ def _reason(error: Exception, target: str) -> str:
 
 
 class _Connection(asyncpg.Connection):
-    """A connection that is closed in a bounded time, also if the network does not deliver anything."""
+    """A connection that is closed in a bounded time, also if the network does not deliver anything.
 
-    __slots__ = ()
+    Attributes:
+        link: what the connection belongs to instead of an event loop, or None.
+    """
+
+    __slots__ = ("link",)
+
+    link: Link | None
 
     async def close(self, *, timeout: float | None = None) -> None:
         """Close the connection, and abort it after `timeout` seconds; the default is CLOSE_TIMEOUT."""
         # On a timeout, asyncpg has aborted the connection: it is closed in any case.
         with contextlib.suppress(TimeoutError):
             await super().close(timeout=CLOSE_TIMEOUT if timeout is None else timeout)
+
+    async def set_type_codec(self, typename: str, **options: Any) -> None:
+        """Set a codec, unless the connection comes from another event loop, where it got its codecs.
+
+        SQLAlchemy sets the same ones whenever a pool receives a connection, and the driver then forgets all statements
+        that the connection has prepared.
+        """
+        if (link := link_of(self)) is None or not link.is_reused:
+            await super().set_type_codec(typename, **options)
 
 
 def _set_tcp_options(connection: asyncpg.Connection, values: Mapping[str, int]) -> None:
@@ -124,15 +141,15 @@ class Hosts:
         """Try the last good host after the others, since a connection to it received no response in time."""
         self._last_good, self._silent = None, self._last_good or self._silent
 
-    async def __call__(self) -> asyncpg.Connection:
-        """Open a connection.
+    async def __call__(self, *, link: Link | None = None) -> asyncpg.Connection:
+        """Open a connection; with a link, one that may pass to other event loops.
 
         Raises:
             NoHostAvailable: there are several hosts, and none of them could be used.
             OSError, asyncpg.PostgresError, asyncpg.InterfaceError: the only host failed, or a login was rejected.
         """
         if len(self._addresses) < 2:
-            return await self._attempt(self._addresses, self._target)
+            return await self._attempt(self._addresses, self._target, link)
         failures: dict[Address, Exception] = {}
         order = {self._last_good: 0, self._silent: 2}
         candidates = sorted(self._addresses, key=lambda address: order.get(address, 1))
@@ -140,7 +157,7 @@ class Hosts:
         for target in ("standby", "any") if self._target == "prefer-standby" else (self._target,):
             for address in candidates:
                 try:
-                    connection = await self._attempt([address], target)
+                    connection = await self._attempt([address], target, link)
                 except _TRY_NEXT_HOST as error:
                     failures[address] = error
                 else:
@@ -153,7 +170,7 @@ class Hosts:
             ]
         raise NoHostAvailable(failures, self._target)
 
-    async def _attempt(self, addresses: Sequence[Address], target: str) -> asyncpg.Connection:
+    async def _attempt(self, addresses: Sequence[Address], target: str, link: Link | None) -> asyncpg.Connection:
         arguments: dict[str, Any] = {
             **self._arguments,
             "host": [host for host, _ in addresses] or None,
@@ -162,6 +179,12 @@ class Hosts:
             "timeout": self._timeout,
             "connection_class": _Connection,
         }
-        connection: asyncpg.Connection = await asyncpg.connect(**arguments)
+        if link is not None:
+            # Without timers for its statements, an idle connection has nothing in the event loop that it leaves.
+            arguments |= {"loop": link, "max_cached_statement_lifetime": 0}
+        connection: _Connection = await asyncpg.connect(**arguments)
+        connection.link = link
+        if link is not None:
+            link.opened(connection._transport)  # type: ignore[attr-defined]
         _set_tcp_options(connection, self._tcp)
         return connection

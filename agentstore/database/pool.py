@@ -21,7 +21,9 @@ from sqlalchemy.util import greenlet_spawn
 from agentstore.database.budget import Budget
 from agentstore.database.deadlines import Deadlines
 from agentstore.database.errors import CONNECT_ERRORS, DRIVER_ERRORS, is_connection_limit
+from agentstore.database.failover import Failover
 from agentstore.database.hosts import CLOSE_TIMEOUT
+from agentstore.database.links import link_of
 from agentstore.database.sockets import close_socket, release_sockets
 from agentstore.database.telemetry import Observer
 from agentstore.errors import AgentStoreError, PoolTimeout
@@ -40,16 +42,11 @@ _RESET_TIMEOUT = 5.0
 _LIMIT_CHECK_INTERVAL = 1.0
 # Seconds between two attempts to connect while the server may still count connections that it is about to close.
 _ENDING_CHECK_INTERVAL = 0.01
-# Seconds between two checks of whether new connections accept writes that an open one has refused as read-only.
-_WRITABLE_CHECK_INTERVAL = 1.0
 # Seconds for which an event loop whose calls wait uses the slots that it has received: a connection is closed with its
 # slot, and opening another one takes as long as many calls.
 _TURN = 0.1
 # Seconds between two checks of whether slots of closed event loops can be taken, while calls wait for one.
 _BUDGET_CHECK_INTERVAL = 0.5
-
-ACCEPTS_WRITES = "SELECT current_setting('transaction_read_only') = 'off'"
-"""False on a standby, and where writes are turned off."""
 
 # Before 2.1, a QueuePool that has opened all its connections waits on its queue even if a connection is in it.
 _CONNECT_NEVER_WAITS = tuple(map(int, sqlalchemy.__version__.split(".")[:2])) >= (2, 1)
@@ -75,7 +72,9 @@ class Pool:
         observer: Observer,
         *,
         connect: Callable[[], Awaitable[PoolProxiedConnection]] | None = None,
-        on_silence: Callable[[], None] = lambda: None,
+        separate: Queue | None = None,
+        detach: Callable[[asyncpg.Connection, float], bool] = lambda driver, idle_since: False,
+        on_silence: Callable[[], None] | None = None,
     ) -> None:
         """Create the pool of the running event loop.
 
@@ -85,6 +84,8 @@ class Pool:
                 apply, which is a pool of the caller's engine.
             observer: what connections and waits are reported to.
             connect: checks out a connection of the caller's engine; `queue` is then never disposed.
+            separate: a pool of which copies open connections outside of this one; default: `queue`.
+            detach: leaves a connection, idle since the given time, to other event loops; False if that is impossible.
             on_silence: called when a connection has received no response in time.
         """
         self.loop = asyncio.get_running_loop()
@@ -94,7 +95,9 @@ class Pool:
         self._observer = observer
         self._is_borrowed = connect is not None
         self._checkout_from_queue = connect or (lambda: greenlet_spawn(queue.connect))
-        self._on_silence = on_silence
+        self._separate = separate or queue
+        self._detach_driver = detach
+        self._on_silence = on_silence or (lambda: None)
         # The slots that this pool owns, and that are not in use.
         self._slots = None if budget is None else asyncio.Semaphore(0)
         # The number of calls that wait for a slot.
@@ -113,10 +116,10 @@ class Pool:
         self._dropping = threading.Lock()
         self._checking_budget: asyncio.TimerHandle | None = None
         # Times of the monotonic clock. Connections that have been idle since before the first are pinged before use,
-        # those since before the second are discarded; those that were opened before the third are discarded.
-        self._verify_before = self._silent_before = self._discard_before = -math.inf
-        self._writable_checked_at = -math.inf
-        self._checking_writable: asyncio.Task[None] | None = None
+        # and those since before the second are discarded.
+        self._verify_before = self._silent_before = -math.inf
+        self._failover = Failover(self.separate_connection, self._in_background)
+        self.discard_read_only = self._failover.discard_read_only
         if budget is not None:
             budget.add(self)
         notify_after_fork(self)
@@ -217,28 +220,10 @@ class Pool:
         else:
             self._in_background(self._reset(pooled))
 
-    async def discard_read_only(self, opened_at: float) -> bool:
-        """Handle a write that was refused as read-only; return whether to retry it on another connection.
-
-        After a failover, open connections lead to a server that no longer accepts writes, and new ones to another
-        server: then all open ones are discarded. If new ones refuse writes as well, the database is read-only and all
-        stay open: they serve reads. At most one connection per interval is opened to find out.
-
-        Args:
-            opened_at: when the connection that refused the write was opened, see :meth:`opened_at`.
-        """
-        if opened_at >= self._discard_before:
-            if self._checking_writable is None:
-                if time.monotonic() - self._writable_checked_at < _WRITABLE_CHECK_INTERVAL:
-                    return False
-                self._checking_writable = self._in_background(self._check_writable())
-            await asyncio.wait([self._checking_writable])  # a stop may cancel it, and not the caller
-        return opened_at < self._discard_before
-
     @asynccontextmanager
     async def separate_connection(self) -> AsyncIterator[asyncpg.Connection]:
         """Open a connection outside of the pool, which may have no room for another one; closed after the block."""
-        separate = self._queue.recreate()
+        separate = self._separate.recreate()
         pooled = await greenlet_spawn(separate.connect)
         driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
         try:
@@ -255,11 +240,11 @@ class Pool:
     async def close(self, *, wait: bool = True) -> None:
         """Close the idle connections, and the others when they are released; none if the engine is the caller's.
 
-        What does not end within CLOSE_TIMEOUT, because the network is silent, is canceled or aborted. A second call
-        waits for the first.
+        As a loop ends, idle ones that may pass to another loop are detached. What does not end within CLOSE_TIMEOUT,
+        because the network is silent, is canceled or aborted. A second call waits for the first.
 
         Args:
-            wait: whether to wait until the server has closed its ends of the idle connections.
+            wait: whether to wait until the server has closed its ends of the idle connections; False as a loop ends.
         """
         await asyncio.shield(self._begin_close(wait=wait))
 
@@ -270,6 +255,8 @@ class Pool:
 
     async def _close(self, *, wait: bool) -> None:
         self._closed = True
+        if not wait:
+            await self._detach_idle()
         closing = []
         for driver, idle_since in self._idle.items():
             if wait and idle_since > self._silent_before:
@@ -294,17 +281,41 @@ class Pool:
             if self._budget is not None:
                 self._budget.remove(self)
 
+    async def _detach_idle(self) -> None:
+        """Detach the idle connections that are known to work."""
+        if any(map(link_of, self._idle)):
+            # All at once: one that is detached leaves an empty place in the queue, for which another would be opened.
+            for pooled, idle_since in [await self._connect() for _ in list(self._idle)]:
+                if idle_since is None or not self._detach(pooled, idle_since):
+                    pooled.invalidate()
+
+    def _detach(self, pooled: PoolProxiedConnection, idle_since: float) -> bool:
+        """Detach a connection that is checked out; return False if it has to be closed."""
+        driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
+        if is_detached := self._detach_driver_of(driver, idle_since):
+            self._opened.discard(driver)
+            pooled.detach()
+        return is_detached
+
+    def _detach_driver_of(self, driver: asyncpg.Connection, idle_since: float) -> bool:
+        link = link_of(driver)
+        if link is None or link.opened_at < self._failover.discard_before:
+            return False
+        return idle_since > max(self._silent_before, self._verify_before) and self._detach_driver(driver, idle_since)
+
     def close_soon(self, done: Callable[[], object]) -> None:
         """Close from another thread, when the event loop runs, and call `done` in it afterwards."""
         self._call_in_loop(lambda: self._begin_close().add_done_callback(lambda _: done()))
 
     def drop(self) -> None:
-        """Close the sockets that an event loop left open when it was closed. Called in any thread."""
+        """Detach or close the connections that an event loop left open when it was closed. Called in any thread."""
         self._closed = True
         with self._dropping:  # two event loops may find this one closed at once
             opened, self._opened = list(self._opened), WeakSet()
+            idle, self._idle = self._idle, {}
         for driver in opened:
-            close_socket(driver)
+            if driver not in idle or not self._detach_driver_of(driver, idle[driver]):
+                close_socket(driver)
         if self._budget is not None:
             self._budget.remove(self)
 
@@ -430,16 +441,18 @@ class Pool:
                 await self._give_up(pooled)
 
     async def _give_up(self, pooled: PoolProxiedConnection) -> None:
-        """Close a connection that is checked out, and give up its slot."""
+        """Detach or close a connection that is checked out, and give up its slot."""
         assert self._budget is not None  # noqa: S101
         driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
+        is_detached = self._detach(pooled, time.monotonic())
         try:
-            if not driver.is_closed():
+            if not is_detached and not driver.is_closed():
                 await driver.close(timeout=CLOSE_TIMEOUT)
         except (TimeoutError, *DRIVER_ERRORS) as error:
             _log.debug("a connection that another event loop needs was not closed in order: %s", error)
         finally:
-            pooled.invalidate()
+            if not is_detached:
+                pooled.invalidate()
             self._budget.release(self)
             if self._waiting:
                 self._budget.request(self)
@@ -499,9 +512,11 @@ class Pool:
         began = time.perf_counter()
         try:
             pooled = await self._checkout_from_queue()
-            if "opened_at" not in pooled.info:
+            is_new = "opened_at" not in pooled.info
+            idle_since = self._mark_in_use(pooled)
+            if is_new and idle_since is None:
                 self._observer.opened(time.perf_counter() - began)
-            return pooled, self._mark_in_use(pooled)
+            return pooled, idle_since
         finally:
             self._opening -= 1
 
@@ -542,8 +557,12 @@ class Pool:
     def _mark_in_use(self, pooled: PoolProxiedConnection) -> float | None:
         """Count a connection as in use, and return the time since when it was idle; None if it was just opened."""
         if "opened_at" not in pooled.info:
-            pooled.info["opened_at"] = time.monotonic()
-            self._opened.add(pooled.driver_connection)  # type: ignore[arg-type]
+            driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
+            self._opened.add(driver)
+            link = link_of(driver)
+            pooled.info["opened_at"] = time.monotonic() if link is None else link.opened_at
+            if link is not None and link.is_reused:
+                return link.idle_since
         idle_since: float | None = pooled.info.pop("idle_since", None)
         if idle_since is not None and self._slots is not None:
             del self._idle[pooled.driver_connection]  # type: ignore[arg-type]
@@ -554,7 +573,7 @@ class Pool:
         if idle_since is None:
             return True
         driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
-        if driver.is_closed() or self.opened_at(pooled) < self._discard_before:
+        if driver.is_closed() or self.opened_at(pooled) < self._failover.discard_before:
             return False
         if idle_since <= self._silent_before:
             return False
@@ -595,22 +614,9 @@ class Pool:
             self._release_slot()
             raise
         else:
+            if (link := link_of(driver)) is not None and link.is_worn():
+                driver.terminate()
             self.release(pooled)
-
-    async def _check_writable(self) -> None:
-        """Discard all open connections if a new one, outside of the pool, accepts writes."""
-        began = time.monotonic()
-        try:
-            async with self.separate_connection() as driver:
-                accepts_writes = await driver.fetchval(ACCEPTS_WRITES, timeout=_PING_TIMEOUT)
-        except (AgentStoreError, *CONNECT_ERRORS) as error:
-            _log.debug("could not find out whether new connections accept writes: %s", error)
-        else:
-            if accepts_writes:
-                _log.warning("open connections refuse writes, which new ones accept: the open ones are discarded")
-                self._discard_before = began
-        finally:
-            self._writable_checked_at, self._checking_writable = time.monotonic(), None
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop.create_task(work)

@@ -1,19 +1,20 @@
 """The connection pools of one database: one for each event loop that uses it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from weakref import ref
 
+import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.pool import Pool as Queue
 
 from agentstore.database.budget import Budget
 from agentstore.database.hosts import CLOSE_TIMEOUT, Hosts
+from agentstore.database.links import Connect, Detached, Link
 from agentstore.database.pool import Pool
 from agentstore.database.telemetry import Observer
-from agentstore.database.url import Connect
 from agentstore.event_loops import PerLoop, leave_to_parent, notify_after_fork
 from agentstore.settings import Settings
 
@@ -21,7 +22,10 @@ from agentstore.settings import Settings
 class Pools:
     """A pool for each event loop, which together have at most POOL_SIZE connections.
 
-    The pool of an event loop is closed with the loop. A forked child has none of its parent's pools.
+    The pool of an event loop is closed with the loop. Idle connections are closed too if they were opened by the first
+    event loop, and detached if they were opened by another one: so a program with a single event loop uses the
+    driver's ordinary connections, and leaves none, and one that runs an event loop for each call does not connect each
+    time. A forked child has none of its parent's pools and connections.
     """
 
     def __init__(
@@ -34,13 +38,15 @@ class Pools:
         self._engine = engine
         self._budget: Budget | None = None
         self._queue: Queue | None = None
+        self._separate: Queue | None = None
+        self._detached = Detached()
+        self._first: ref[asyncio.AbstractEventLoop] | None = None
         # The pool of the caller's engine, once an event loop uses it, and that event loop.
         self._borrowed: Queue | None = None
         self._borrower: ref[asyncio.AbstractEventLoop] | None = None
         self._pools: PerLoop[Pool] = PerLoop()
         self.get = self._pools.get
         self.pop = self._pools.pop
-        self.clear = self._pools.clear
         self.values = self._pools.values
         notify_after_fork(self)
 
@@ -55,6 +61,19 @@ class Pools:
         with suppress(StopIteration):
             pool.guard.asend(None).send(None)
         return pool
+
+    def clear(self) -> list[Pool]:
+        """Remove the pools of all event loops, which are to close all their connections, and return them."""
+        self._detached.begin_stop()
+        return self._pools.clear()
+
+    def detached(self) -> int:
+        """Return how many connections are open that no event loop uses."""
+        return len(self._detached)
+
+    async def close_detached(self) -> None:
+        """Close the connections that no event loop uses."""
+        await self._detached.close()
 
     async def close(self, pool: Pool) -> None:
         """Close a pool in its own event loop, and wait for that if the loop runs."""
@@ -77,8 +96,8 @@ class Pools:
 
     def after_fork(self) -> None:
         """Release the parent's sockets, and borrow nothing of an engine that the parent uses."""
-        leave_to_parent((self._queue, self._borrowed))
-        self._budget = self._queue = self._borrower = None
+        leave_to_parent((self._queue, self._separate, self._borrowed))
+        self._budget = self._queue = self._separate = self._borrower = self._first = None
 
     async def _close_with_loop(self, pool: Pool) -> AsyncGenerator[None, None]:
         """Close a pool at the end of its event loop, which closes the asynchronous generators that it has begun."""
@@ -91,20 +110,42 @@ class Pools:
 
     def _of_queue(self) -> Pool:
         size = self._settings.pool_size
+        if self._first is None:
+            self._first = ref(asyncio.get_running_loop())
         if self._budget is None or self._queue is None or self._budget.size != size:
             self._budget = Budget(size)
-            self._queue = create_async_engine(
-                "postgresql+asyncpg://",
-                async_creator=self._connect,
-                pool_size=size,
-                max_overflow=0,
-                pool_use_lifo=True,
-                pool_reset_on_return=None,  # released connections are in no transaction: see Pool.release
-                hide_parameters=True,
-            ).sync_engine.pool
-        if isinstance(self._connect, Hosts):
-            return Pool(self._queue.recreate(), self._budget, self._observer, on_silence=self._connect.try_others_first)
-        return Pool(self._queue.recreate(), self._budget, self._observer)
+            self._queue, self._separate = self._create_queue(self._take_or_connect), self._create_queue(self._connect)
+        generation = self._detached.generation
+        return Pool(
+            self._queue.recreate(),
+            self._budget,
+            self._observer,
+            separate=self._separate,
+            detach=lambda driver, idle_since: self._detached.put(driver, idle_since, generation),
+            on_silence=self._connect.try_others_first if isinstance(self._connect, Hosts) else None,
+        )
+
+    def _create_queue(self, connect: Callable[[], Awaitable[asyncpg.Connection]] | None) -> Queue:
+        return create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=connect,
+            pool_size=self._settings.pool_size,
+            max_overflow=0,
+            pool_use_lifo=True,
+            pool_reset_on_return=None,  # released connections are in no transaction: see Pool.release
+            hide_parameters=True,
+        ).sync_engine.pool
+
+    async def _take_or_connect(self) -> asyncpg.Connection:
+        """Return a detached connection if there is one: together with those of all pools, they are POOL_SIZE at most.
+
+        Whoever has a slot takes one before opening another, and a pool that detaches one gives up the slot afterwards.
+        """
+        assert self._connect is not None  # noqa: S101
+        if (driver := self._detached.take()) is not None:
+            return driver
+        is_first = self._first is not None and self._first() is asyncio.get_running_loop()
+        return await self._connect(link=None if is_first else Link())
 
     def _of_engine(self, engine: AsyncEngine) -> Pool:
         """Use the pool of the caller's engine in the first event loop, and copies of it in the others.

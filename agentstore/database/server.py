@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from agentstore.database.pool import ACCEPTS_WRITES
+from agentstore.database.failover import ACCEPTS_WRITES
 from agentstore.database.row_security import filtered_view_error
 from agentstore.errors import NotConfigured, Unavailable
 from agentstore.settings import Settings

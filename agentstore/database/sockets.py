@@ -14,6 +14,8 @@ def close_socket(driver: asyncpg.Connection) -> None:
     transport = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
     with suppress(RuntimeError):
         driver.terminate()
+    with suppress(RuntimeError):
+        transport.abort()
     # What the closed loop refused to schedule; uvloop has closed its sockets itself.
     if getattr(transport, "_sock", None) is not None:
         with suppress(RuntimeError):

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
-import asyncpg
 from pydantic import SecretStr
 
 from agentstore.database.hosts import Hosts
+from agentstore.database.links import Connect
 from agentstore.errors import NotConfigured
 from agentstore.settings import Settings
 
@@ -25,9 +25,6 @@ _log = logging.getLogger(__name__)
 
 Password = str | Callable[[], str] | Callable[[], Awaitable[str]]
 """A password, or a function that returns the current one (such as an IAM token), called for each new connection."""
-
-Connect = Callable[[], Awaitable[asyncpg.Connection]]
-"""Opens one asyncpg connection."""
 
 _STRICT = re.compile(r"(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?(?P<hosts>[^@/?#]*)(?P<rest>([/?].*)?)")
 # For a password with an unencoded @, /, ? or #: it extends to the last @ that can precede a host.

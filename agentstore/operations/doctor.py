@@ -12,7 +12,7 @@ from typing import Literal
 import asyncpg
 
 from agentstore.database.database import Database
-from agentstore.database.pool import ACCEPTS_WRITES
+from agentstore.database.failover import ACCEPTS_WRITES
 from agentstore.database.pooler import is_pooled, is_transaction_pooler
 from agentstore.database.server import WRITE_FILE, Identity, read_identity
 from agentstore.errors import AgentStoreError, StatementFailed, Unavailable

@@ -9,11 +9,11 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
+from agentstore.database.links import Connect, Link
 from agentstore.database.replica import Replica
 from agentstore.database.telemetry import Server, Telemetry
 from agentstore.database.transaction import idle_timeout
 from agentstore.database.url import (
-    Connect,
     Password,
     connector,
     direct_connector,
@@ -153,12 +153,12 @@ def _embedded(settings: Settings, telemetry: Telemetry | None) -> Database:
             ) from error
     server = EmbeddedPostgres(settings.embedded_dir, binaries=settings.embedded_binaries)
 
-    async def connect() -> asyncpg.Connection:
+    async def connect(*, link: Link | None = None) -> asyncpg.Connection:
         # For every new connection, so that a server that has crashed is restarted.
         await server.start()
         return await connector(
             server.url, server_settings=_session_settings(settings), timeout=settings.connect_timeout
-        )()
+        )(link=link)
 
     async def connect_directly() -> asyncpg.Connection:
         await server.start()

@@ -19,12 +19,34 @@ from sqlalchemy.pool import NullPool
 
 from agentstore import AgentStore, Closed, PoolTimeout, Settings
 from agentstore.database.budget import Budget
+from agentstore.database.links import Transport, link_of
 from agentstore.database.pool import Pool
 from agentstore.testing import text
 from tests.support import forked_store
 from tests.support.servers import Server
 
 _ROOT = Path(__file__).parents[2]
+_COUNT_BACKENDS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+    "AND backend_type = 'client backend'"
+)
+
+
+def _count_backends(url: str) -> int:
+    """Return how many connections of other clients a database has, once those that end have ended."""
+
+    async def count() -> int:
+        connection = await asyncpg.connect(url)
+        try:
+            found = before = -1
+            while found != before or found < 0:
+                before, found = found, await connection.fetchval(_COUNT_BACKENDS)
+                await asyncio.sleep(0.05)
+            return found
+        finally:
+            await connection.close()
+
+    return asyncio.run(count())
 
 
 async def _backend(store: AgentStore, seconds: float = 0.0) -> int:
@@ -64,7 +86,22 @@ def _running_loop() -> Iterator[asyncio.AbstractEventLoop]:
         loop.close()
 
 
-def test_each_run_of_a_loop_opens_one_connection_and_closes_it(direct_url: str) -> None:
+def test_a_single_loop_leaves_no_connection(direct_url: str) -> None:
+    """Nor does it use links: it has the driver's ordinary connections."""
+    store = AgentStore(direct_url)
+
+    async def use() -> None:
+        await asyncio.gather(*(_backend(store, 0.1) for _ in range(3)))
+        async with store._database.connection() as connection:
+            assert link_of(connection) is None
+
+    asyncio.run(use())
+    assert _count_backends(direct_url) == 0
+    assert (store._database.checked_out(), store._database._pools.values()) == (0, [])
+    gc.collect()  # an unclosed connection would warn here
+
+
+def test_runs_of_loops_use_one_connection_after_another(direct_url: str) -> None:
     store = AgentStore(direct_url)
 
     async def use(number: int) -> int:
@@ -78,10 +115,12 @@ def test_each_run_of_a_loop_opens_one_connection_and_closes_it(direct_url: str) 
     session = asyncio.run(store.sessions.get_session("alice", "s"))
     assert session is not None
     assert [message.text for message in session.messages] == [str(number) for number in range(30)]
-    assert len(set(backends)) == 30
+    assert len(set(backends)) == 1
     assert store._database.checked_out() == 0
     assert store._database._pools.values() == []
+    assert store.pool_stats().idle == _count_backends(direct_url) == 1
     asyncio.run(store.stop())
+    assert store.pool_stats().idle == _count_backends(direct_url) == 0
     gc.collect()  # an unclosed connection would warn here
 
 
@@ -89,22 +128,21 @@ def test_each_run_of_a_loop_opens_one_connection_and_closes_it(direct_url: str) 
 def _sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The types of the messages with which each flight to the server begins; those of a login are left out."""
     flights: list[str] = []
-    write = asyncio.selector_events._SelectorSocketTransport.write  # type: ignore[attr-defined]
-
-    def record(transport: Any, data: Any) -> None:
-        kind = "connect" if data[0] == 0 else chr(data[0])
-        flights.extend([kind] if kind != "p" else [])
-        write(transport, data)
-
     with monkeypatch.context() as patched:
-        patched.setattr("asyncio.selector_events._SelectorSocketTransport.write", record)
+        for kind in (asyncio.selector_events._SelectorSocketTransport, Transport):  # type: ignore[attr-defined]
+
+            def record(transport: Any, data: Any, write: Any = kind.write) -> None:
+                kind = "connect" if data[0] == 0 else chr(data[0])
+                flights.extend([kind] if kind != "p" else [])
+                write(transport, data)
+
+            patched.setattr(kind, "write", record)
         yield flights
 
 
 def test_a_loop_sends_only_what_its_calls_need(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection, each statement prepared once, and its end: no check is repeated, and no answer is awaited there."""
+    """No check is repeated, and no answer is awaited at the end; what a connection has prepared is used again."""
     store = AgentStore(direct_url)
-    asyncio.run(store.sessions.append("alice", "s", text("x")))
 
     async def get(count: int) -> None:
         for _ in range(count):
@@ -113,12 +151,16 @@ def test_a_loop_sends_only_what_its_calls_need(direct_url: str, monkeypatch: pyt
     async def close(*_: object, **__: object) -> None:
         raise AssertionError("the end of a loop waits for the server")
 
-    monkeypatch.setattr("agentstore.database.hosts._Connection.close", close)
-    for count in (1, 3):
-        with _sent(monkeypatch) as flights:
-            asyncio.run(get(count))
-        assert flights == ["connect", "P", *"B" * count, "X"]
-    asyncio.run(store.stop())
+    with monkeypatch.context() as patched:
+        patched.setattr("agentstore.database.hosts._Connection.close", close)
+        asyncio.run(store.sessions.append("alice", "s", text("x")))
+        for count, expected in ((1, ["connect", "P", "B"]), (1, ["B"]), (3, ["B"] * 3)):
+            with _sent(monkeypatch) as flights:
+                asyncio.run(get(count))
+            assert flights == expected
+    with _sent(monkeypatch) as flights:
+        asyncio.run(store.stop())
+    assert flights == ["X"]
 
 
 def test_a_loop_that_is_closed_without_its_generators_leaves_no_connection(

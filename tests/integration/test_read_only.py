@@ -27,6 +27,7 @@ from agentstore import (
     migrate,
 )
 from agentstore.database.database import Database
+from agentstore.database.links import Link
 from agentstore.database.statement import Statement
 from agentstore.operations.grants import apply, grants
 from agentstore.repositories.connect import open_database
@@ -45,10 +46,10 @@ class _Opened:
         self._connect = database._connect
         database._pools._connect = self._counted
 
-    async def _counted(self) -> asyncpg.Connection:
+    async def _counted(self, *, link: Link | None = None) -> asyncpg.Connection:
         self.count += 1
         assert self._connect is not None
-        return await self._connect()
+        return await self._connect(link=link)
 
 
 async def _make_read_only(observer: asyncpg.Connection, value: str) -> None:
@@ -60,7 +61,7 @@ async def _make_read_only(observer: asyncpg.Connection, value: str) -> None:
 async def test_writes_refused_by_a_read_only_database_leave_its_connections_open(
     direct_url: str, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentstore.database.pool._WRITABLE_CHECK_INTERVAL", 3_600.0)
+    monkeypatch.setattr("agentstore.database.failover._CHECK_INTERVAL", 3_600.0)
     await _make_read_only(observer, "on")
     async with _database(direct_url) as database:
         opened = _Opened(database)
@@ -135,7 +136,7 @@ async def test_a_refused_write_is_reported_while_no_server_can_be_reached(
 async def test_connections_of_the_callers_engine_are_replaced_too(
     direct_url: str, observer: asyncpg.Connection, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentstore.database.pool._WRITABLE_CHECK_INTERVAL", 3_600.0)
+    monkeypatch.setattr("agentstore.database.failover._CHECK_INTERVAL", 3_600.0)
     await _make_read_only(observer, "on")
     engine = create_async_engine(direct_url.replace("postgresql://", "postgresql+asyncpg://"), **arguments)
     opened = 0
@@ -153,7 +154,7 @@ async def test_connections_of_the_callers_engine_are_replaced_too(
         await _make_read_only(observer, "off")
         monitored = store._database._pools.get()
         assert monitored is not None
-        monitored._writable_checked_at = -math.inf  # as if the interval were over
+        monitored._failover._checked_at = -math.inf  # as if the interval were over
         await store.sessions.create_session("alice", "s")
         assert await store.sessions.get_session("alice", "s") is not None
         if "poolclass" not in arguments:
