@@ -15,7 +15,18 @@ from typing import Any
 
 import asyncpg
 
-from benchmarks import frameworks, growth, longmemeval, reading, sandboxes, searching, startup, telemetry, transfer
+from benchmarks import (
+    frameworks,
+    growth,
+    longmemeval,
+    loops,
+    reading,
+    sandboxes,
+    searching,
+    startup,
+    telemetry,
+    transfer,
+)
 from benchmarks.cases import cases, writers
 from benchmarks.report import markdown, row, size_rows
 from benchmarks.runner import (
@@ -37,7 +48,7 @@ from benchmarks.runner import sizes as measure_sizes
 
 # A part that needs a file which the caller has downloaded.
 _LONGMEMEVAL = "longmemeval"
-_PARTS = ["startup", "calls", "frameworks", "reading", "growth", "search", "import", "sandboxes", "telemetry"]
+_PARTS = ["startup", "calls", "loops", "frameworks", "reading", "growth", "search", "import", "sandboxes", "telemetry"]
 
 
 def _log(text: str) -> None:
@@ -105,6 +116,8 @@ async def _measure(part: str, options: argparse.Namespace, report: dict[str, Any
         report[part] = await reading.measure(options.url, _log, quick=options.quick)
     elif part == "startup":
         report[part] = await startup.measure(options.url, _log, quick=options.quick)
+    elif part == "loops":
+        report[part] = await loops.measure(options.url, _log, quick=options.quick)
     elif part == "growth":
         report[part] = await growth.measure(options.url, options.large, _log, quick=options.quick)
     elif part == "search":

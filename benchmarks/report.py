@@ -64,6 +64,8 @@ def markdown(report: dict[str, Any]) -> str:
             _section("All contenders, relative to the floor", _contenders(results)),
             _section("Bytes per message", _sizes(report["sizes"])),
         ]
+    if short := report.get("loops"):
+        sections.append(_section("Calls in short event loops", _loops(short)))
     if reading := report.get("reading"):
         sections.append(_section(f"Ways to read a session of {reading['messages']:,} messages", _reading(reading)))
     if telemetry := report.get("telemetry"):
@@ -98,6 +100,14 @@ def _imports(found: Sequence[Mapping[str, Any]]) -> Iterable[Sequence[str]]:
     for each in found:
         figures = [f"{each[name]:.1f}" for name in ("ms", "baseline")]
         yield [each["name"], *figures, f"{each['ratio']:.2f}", f"{each['goal']:.2f}"]
+
+
+def _loops(found: Sequence[Mapping[str, Any]]) -> Iterable[Sequence[str]]:
+    yield ["call", "calls in each asyncio.run", "ms", "in one loop, ms", "ratio", "goal"]
+    for each in found:
+        goal = "" if each["goal"] is None else f"<= {each['goal']:.2f}"
+        figures = [f"{each[name]:.3f}" for name in ("ms", "one_ms")]
+        yield [each["name"], str(each["calls"]), *figures, f"{each['ratio']:.2f}", goal]
 
 
 def _agentstore(results: Sequence[Result]) -> Iterable[Sequence[str]]:

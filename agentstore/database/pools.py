@@ -88,7 +88,12 @@ class Pools:
             pool.drop()
             return
         closed = asyncio.Event()
-        pool.close_soon(lambda: loop.call_soon_threadsafe(closed.set))
+
+        def note_closed() -> None:
+            with suppress(RuntimeError):  # this loop has not waited, and is closed
+                loop.call_soon_threadsafe(closed.set)
+
+        pool.close_soon(note_closed)
         if pool.loop.is_running():
             with suppress(TimeoutError):  # that loop is blocked, or has ended without closing it
                 async with asyncio.timeout(2 * CLOSE_TIMEOUT):

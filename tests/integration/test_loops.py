@@ -350,7 +350,7 @@ def test_the_callers_engine_serves_several_loops(server: Server, database_name: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["prefork", "running loop", "same loop"])
+@pytest.mark.parametrize("scenario", ["prefork", "after runs", "running loop", "same loop"])
 def test_forked_children_use_the_store_of_their_parent(direct_url: str, scenario: str) -> None:
     """Neither shares a connection: responses would be mixed up, and each would close those of the other."""
     command = [sys.executable, "-W", "error", "-m", "tests.support.forked_store", direct_url, scenario]

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -119,3 +120,47 @@ async def test_replies_are_limited_over_tls(tls_server: tuple[int, Path]) -> Non
             found = await store.sessions.get_session("alice", "s", limit=2)
             assert found is not None
             assert len(found.messages) == 2
+
+
+def test_encrypted_connections_pass_from_one_event_loop_to_another(tls_server: tuple[int, Path]) -> None:
+    """Large values too, and a call that is canceled, and one whose backend was terminated."""
+    port, root = tls_server
+    url = f"postgres://postgres@127.0.0.1:{port}/postgres?sslmode=verify-full&sslrootcert={root}"
+    store = AgentStore(url, settings=Settings(auto_migrate="upgrade"))
+    large = "x" * 20_000_000
+
+    async def use(number: int) -> int:
+        await store.states.save_state("alice", {"large": large, "number": number}, "s")
+        assert await store.states.export_state("alice", "s") == {"large": large, "number": number}
+        return await backend()
+
+    async def backend(seconds: float = 0.0) -> int:
+        async with store._database.connection() as connection:
+            (row,) = await connection.fetch(
+                "SELECT pid, ssl, pg_sleep($1) FROM pg_stat_ssl WHERE pid = pg_backend_pid()", seconds
+            )
+            assert row["ssl"]
+            return int(row["pid"])
+
+    async def cancel() -> int:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await backend(20.0)
+        return await backend()
+
+    async def terminate(process: int) -> None:
+        async with store._database._get_pool().separate_connection() as connection:
+            assert await connection.fetchval("SELECT pg_terminate_backend($1, 5000)", process)
+
+    asyncio.run(store.start())
+    small = [asyncio.run(backend()) for _ in range(3)]
+    assert len(set(small)) == 1
+    for number in range(3):
+        asyncio.run(use(number))
+    asyncio.run(cancel())
+    processes = [asyncio.run(backend()) for _ in range(3)]
+    assert len(set(processes)) == 1
+    asyncio.run(terminate(processes[0]))
+    assert asyncio.run(backend()) != processes[0]
+    asyncio.run(store.stop())
+    gc.collect()

@@ -60,6 +60,25 @@ def prefork(store: AgentStore) -> None:
     wait([fork(lambda number=number: work(number)) for number in range(CHILDREN)])  # type: ignore[misc]
 
 
+def after_runs(store: AgentStore) -> None:
+    """The parent has a connection that no event loop uses, and neither sends anything on that of the other."""
+    for _ in range(CALLS):
+        asyncio.run(append(store, "parent", 1))
+    assert store.pool_stats().idle == 1
+
+    def work(number: int) -> None:
+        assert store.pool_stats().idle == 0
+        for _ in range(CALLS):
+            asyncio.run(append(store, f"child {number}", 1))
+            asyncio.run(append(store, "shared", 1))
+        assert store.pool_stats().idle == 1
+
+    wait([fork(lambda number=number: work(number)) for number in range(CHILDREN)])  # type: ignore[misc]
+    assert store.pool_stats().idle == 1
+    asyncio.run(append(store, "parent", 0))
+    assert asyncio.run(count(store, "parent")) == CALLS
+
+
 async def from_running_loop(store: AgentStore) -> None:
     """The parent's calls go on while the children's run."""
     appends = [asyncio.create_task(append(store, "parent", CALLS // 4)) for _ in range(4)]
@@ -102,6 +121,8 @@ def main(url: str, scenario: str) -> None:
     store = AgentStore(url)
     if scenario == "prefork":
         prefork(store)
+    elif scenario == "after runs":
+        after_runs(store)
     elif scenario == "same loop":
         in_same_loop(store)
         asyncio.run(store.start())
