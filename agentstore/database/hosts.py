@@ -182,7 +182,8 @@ class Hosts:
         if link is not None:
             # Without timers for its statements, an idle connection has nothing in the event loop that it leaves.
             arguments |= {"loop": link, "max_cached_statement_lifetime": 0}
-        connection: _Connection = await asyncpg.connect(**arguments)
+        connection: asyncpg.Connection = await asyncpg.connect(**arguments)
+        assert isinstance(connection, _Connection)  # noqa: S101
         connection.link = link
         if link is not None:
             link.opened(connection._transport)  # type: ignore[attr-defined]

@@ -157,7 +157,7 @@ class Transport(asyncio.Transport):
         self._link = link
         self._socket = connected
         self._number = connected.fileno()
-        self._protocol = protocol
+        self._protocol: asyncio.Protocol = protocol
         self._is_closing = self._is_reading = self._is_writing = self._is_full = self._was_full = False
         # What the socket had no room for.
         self._unsent = bytearray()
@@ -166,7 +166,8 @@ class Transport(asyncio.Transport):
         return self._protocol
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:  # noqa: D102
-        self._protocol = protocol  # type: ignore[assignment]
+        assert isinstance(protocol, asyncio.Protocol)  # noqa: S101
+        self._protocol = protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return the ``socket``, and the ``ssl_object`` of TLS, which is the same."""

@@ -140,8 +140,7 @@ class Pool:
                 # If every pooled connection is known to be idle and open, the pool cannot block: neither a greenlet
                 # nor a task is needed. While another call is connecting, which one it will get is not known.
                 if _CONNECT_NEVER_WAITS and not self._opening and 0 < len(self._idle) == self._checked_in():
-                    pooled = self._queue.connect()
-                    idle_since = self._mark_in_use(pooled)
+                    pooled, idle_since = self._connect_at_once()
                 else:
                     try:
                         pooled, idle_since = await self._connect_shielded()
@@ -234,17 +233,14 @@ class Pool:
 
     def opened_at(self, pooled: PoolProxiedConnection) -> float:
         """Return when a connection was opened, in seconds of the monotonic clock."""
-        at: float = pooled.info["opened_at"]
-        return at
+        return float(pooled.info["opened_at"])
 
     async def close(self, *, wait: bool = True) -> None:
         """Close the idle connections, and the others when they are released; none if the engine is the caller's.
 
-        As a loop ends, idle ones that may pass to another loop are detached. What does not end within CLOSE_TIMEOUT,
-        because the network is silent, is canceled or aborted. A second call waits for the first.
-
-        Args:
-            wait: whether to wait until the server has closed its ends of the idle connections; False as a loop ends.
+        Without `wait`, as a loop ends, idle ones are detached, or closed without waiting for the server. What does not
+        end within CLOSE_TIMEOUT, because the network is silent, is canceled or aborted. A second call waits for the
+        first.
         """
         await asyncio.shield(self._begin_close(wait=wait))
 
@@ -283,25 +279,24 @@ class Pool:
 
     async def _detach_idle(self) -> None:
         """Detach the idle connections that are known to work."""
-        if any(map(link_of, self._idle)):
-            # All at once: one that is detached leaves an empty place in the queue, for which another would be opened.
-            for pooled, idle_since in [await self._connect() for _ in list(self._idle)]:
-                if idle_since is None or not self._detach(pooled, idle_since):
-                    pooled.invalidate()
+        if not any(map(link_of, self._idle)):
+            return
+        at_once = _CONNECT_NEVER_WAITS and len(self._idle) == self._checked_in()
+        # All at once: one that is detached leaves an empty place in the queue, for which another would be opened.
+        taken = [self._connect_at_once() if at_once else await self._connect() for _ in list(self._idle)]
+        for pooled, idle_since in taken:
+            is_detached = self._detach(pooled.driver_connection, idle_since or -math.inf)
+            (pooled.detach if is_detached else pooled.invalidate)()
 
-    def _detach(self, pooled: PoolProxiedConnection, idle_since: float) -> bool:
-        """Detach a connection that is checked out; return False if it has to be closed."""
-        driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
-        if is_detached := self._detach_driver_of(driver, idle_since):
-            self._opened.discard(driver)
-            pooled.detach()
-        return is_detached
-
-    def _detach_driver_of(self, driver: asyncpg.Connection, idle_since: float) -> bool:
+    def _detach(self, driver: Any, idle_since: float) -> bool:
+        """Leave an idle connection to other event loops; return False if it has to be closed."""
         link = link_of(driver)
-        if link is None or link.opened_at < self._failover.discard_before:
+        if link is None or link.opened_at < self._failover.discard_before or idle_since <= self._verify_before:
             return False
-        return idle_since > max(self._silent_before, self._verify_before) and self._detach_driver(driver, idle_since)
+        is_detached = idle_since > self._silent_before and self._detach_driver(driver, idle_since)
+        if is_detached:
+            self._opened.discard(driver)
+        return is_detached
 
     def close_soon(self, done: Callable[[], object]) -> None:
         """Close from another thread, when the event loop runs, and call `done` in it afterwards."""
@@ -314,7 +309,7 @@ class Pool:
             opened, self._opened = list(self._opened), WeakSet()
             idle, self._idle = self._idle, {}
         for driver in opened:
-            if driver not in idle or not self._detach_driver_of(driver, idle[driver]):
+            if driver not in idle or not self._detach(driver, idle[driver]):
                 close_socket(driver)
         if self._budget is not None:
             self._budget.remove(self)
@@ -444,15 +439,14 @@ class Pool:
         """Detach or close a connection that is checked out, and give up its slot."""
         assert self._budget is not None  # noqa: S101
         driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
-        is_detached = self._detach(pooled, time.monotonic())
+        is_detached = self._detach(driver, time.monotonic())
         try:
             if not is_detached and not driver.is_closed():
                 await driver.close(timeout=CLOSE_TIMEOUT)
         except (TimeoutError, *DRIVER_ERRORS) as error:
             _log.debug("a connection that another event loop needs was not closed in order: %s", error)
         finally:
-            if not is_detached:
-                pooled.invalidate()
+            (pooled.detach if is_detached else pooled.invalidate)()
             self._budget.release(self)
             if self._waiting:
                 self._budget.request(self)
@@ -496,6 +490,10 @@ class Pool:
             self._slots.release()
             if self._budget is not None and self._budget.is_wanted:
                 self._in_background(self._give_up_free())
+
+    def _connect_at_once(self) -> tuple[PoolProxiedConnection, float | None]:
+        pooled = self._queue.connect()
+        return pooled, self._mark_in_use(pooled)
 
     async def _connect_shielded(self) -> tuple[PoolProxiedConnection, float | None]:
         # In a task of its own: canceling the caller would discard the new connection, and callers that are canceled

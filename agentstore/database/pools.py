@@ -144,7 +144,7 @@ class Pools:
     async def _take_or_connect(self) -> asyncpg.Connection:
         """Return a detached connection if there is one: together with those of all pools, they are POOL_SIZE at most.
 
-        Whoever has a slot takes one before opening another, and a pool that detaches one gives up the slot afterwards.
+        A call that has a slot takes one before it opens another, and a pool that detaches one gives up its slot later.
         """
         assert self._connect is not None  # noqa: S101
         if (driver := self._detached.take()) is not None:
