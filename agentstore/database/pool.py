@@ -95,8 +95,7 @@ class Pool:
         self._observer = observer
         self._is_borrowed = connect is not None
         self._checkout_from_queue = connect or (lambda: greenlet_spawn(queue.connect))
-        self._separate = separate or queue
-        self._detach_driver = detach
+        self._separate, self._detach_driver = separate or queue, detach
         self._on_silence = on_silence or (lambda: None)
         # The slots that this pool owns, and that are not in use.
         self._slots = None if budget is None else asyncio.Semaphore(0)
@@ -108,8 +107,7 @@ class Pool:
         self._opening = 0
         # The number of slots that have no connection, because the server refuses more.
         self._withheld = 0
-        self._has_warned = False
-        self._closed = False
+        self._has_warned = self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
         self._received_at = -math.inf
@@ -239,8 +237,7 @@ class Pool:
         """Close the idle connections, and the others when they are released; none if the engine is the caller's.
 
         Without `wait`, as a loop ends, idle ones are detached, or closed without waiting for the server. What does not
-        end within CLOSE_TIMEOUT, because the network is silent, is canceled or aborted. A second call waits for the
-        first.
+        end within CLOSE_TIMEOUT, in a silent network, is canceled or aborted. A second call waits for the first.
         """
         await asyncio.shield(self._begin_close(wait=wait))
 
