@@ -17,7 +17,9 @@ from agentstore.console import security
 from agentstore.console.app import create_app
 from agentstore.console.security import Access, ConsoleOptions, LoginLimit
 from agentstore.operations.grants import grants
+from agentstore.schemas.checkpoint import Checkpoint, Serialized
 from agentstore.testing import text
+from tests.console.sample import Extractor
 from tests.console.support import TOKEN, Document, browser, check_harmless, path
 from tests.support.cli import run
 from tests.support.psql import psql
@@ -297,20 +299,62 @@ async def test_headers_of_a_trusted_proxy_make_cookies_secure(store: Any) -> Non
             assert ("Secure" in response.headers["set-cookie"]) is expected
 
 
+# Each page about files, graphs and the queue, with what it shows of a user.
+_OF_A_USER = {
+    path("/user", user="alice", show="files"): "plan.png",
+    path("/user", user="alice", show="documents"): "of alice",
+    path("/user", user="alice", show="documents", q="peppers"): "of alice",
+    path("/user", user="alice", show="checkpoints"): "thread of alice",
+    path("/file", user="alice", name="plan.png"): "SHA-256",
+    path("/file/content", user="alice", name="plan.png"): "PNG",
+    path("/file/image", user="alice", name="plan.png"): "PNG",
+    path("/document", user="alice", id="of alice"): "no peppers",
+    path("/checkpoints", user="alice", session="thread of alice"): "c1",
+    path("/checkpoint", user="alice", session="thread of alice", namespace="", id="c1"): "messages",
+    path("/checkpoint", user="alice", session="thread of alice", namespace="", id="c1", channel="messages"): "hello",
+    path("/queue", user="alice"): "s of alice",
+    path("/queue", user="alice", show="leased"): "No worker",
+    path("/queue", user="alice", show="failed"): "Nothing has failed",
+}
+
+
+async def _fill(url: str) -> None:
+    async with AgentStore(url, extractor=Extractor()) as store:
+        for user in ("alice", "bob"):
+            await store.sessions.append(user, "s", text("hello"))
+            await store.memory.add_memory(user, text("hello"), f"s of {user}")
+            await store.states.save_state(user, {"a": 1}, "s")
+            await store.blobs.put(user, "plan.png", b"\x89PNG\r\n\x1a\n", content_type="image/png")
+            await store.documents.put(user, {"id": f"of {user}", "text": "no peppers", "namespace": "food"})
+            value = Serialized("json", b'["hello"]')
+            given = Checkpoint("", "c1", value, value, None, None, {"messages": "1"}, {"messages": value})
+            await store.checkpoints.put(user, f"thread of {user}", given, is_complete=True)
+
+
+async def _check_pages_of_a_user(client: httpx.AsyncClient) -> None:
+    for each, expected in _OF_A_USER.items():
+        response = await client.get(each)
+        assert (response.status_code, expected in response.text) == (200, True), (each, response.text)
+        if response.headers["content-type"].startswith("text/html"):
+            check_harmless(response.text)
+
+
 async def test_pages_show_what_row_level_security_leaves_and_say_what_it_hides(direct_url: str) -> None:
     await migrate.enable_row_security(direct_url)
     psql(direct_url, "DROP ROLE IF EXISTS console_reader; CREATE ROLE console_reader LOGIN;")
     psql(direct_url, "; ".join(grants(app="console_reader")) + ";")
-    async with AgentStore(direct_url) as filling:
-        await filling.sessions.append("alice", "s", text("hello"))
-        await filling.memory.add_sessions("alice")
-        await filling.states.save_state("alice", {"a": 1}, "s")
+    await _fill(direct_url)
     settings = Settings(row_level_security=True)
     try:
         async with (
             AgentStore(with_role(direct_url, "console_reader"), settings=settings) as limited,
             browser(limited, limited._database) as client,
         ):
+            await _check_pages_of_a_user(client)
+            for tab in ("waiting", "leased", "failed"):
+                hidden = check_harmless((await client.get(path("/queue", show=tab))).text)
+                assert hidden.text.count("Hidden from this login") == 2  # the counts, and the list
+                assert not hidden.all("a", "data-row")
             for each in ("/", "/users", "/queue", "/operations"):
                 response = await client.get(each)
                 assert response.status_code == 200, response.text
@@ -339,14 +383,13 @@ async def test_pages_work_with_a_login_that_may_only_read(direct_url: str) -> No
         "GRANT SELECT ON ALL TABLES IN SCHEMA agentstore TO console_viewer;"
         "ALTER ROLE console_viewer SET default_transaction_read_only = on;",
     )
-    async with AgentStore(direct_url) as filling:
-        await filling.sessions.append("alice", "s", text("hello"))
-        await filling.memory.add_sessions("alice")
+    await _fill(direct_url)
     try:
         async with (
             AgentStore(with_role(direct_url, "console_viewer")) as limited,
             browser(limited, limited._database, _WRITES) as client,
         ):
+            await _check_pages_of_a_user(client)
             for each in (
                 "/",
                 "/users",
