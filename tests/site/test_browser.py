@@ -119,7 +119,7 @@ def test_the_site_speaks_chinese(page: Page, site: str) -> None:
     assert page.locator("html").get_attribute("lang") == "zh"
     assert page.locator(".md-search__input").first.get_attribute("placeholder") == "搜索"
     navigation = page.locator(".md-nav--primary").first
-    for each in ("快速上手", "核心概念", "使用指南", "运维", "参考"):
+    for each in ("快速上手", "核心概念", "使用指南", "消息", "会话列表", "运维", "参考"):
         expect(navigation.get_by_text(each, exact=True).first).to_be_attached()
     page.goto(f"{site}/0.2/get-started.html")
     page.locator(".md-header .md-select").last.hover()

@@ -147,6 +147,7 @@ def main() -> None:
         if translation := translations.find(ROOT / path):
             # Within the pages of a language, a link to a page leads to its translation if there is one.
             text = text.replace(f".{translation.language}.md", ".md")
+            text = translations.without_head(text)  # or the title of the page would not be its first heading
             text = _CHINESE_LINE_END.sub("", text)
             try:
                 text = add_anchors(text, translation.source.read_text(encoding="utf-8"))

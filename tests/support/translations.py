@@ -52,6 +52,11 @@ def find(page: Path) -> Translation | None:
     return Translation(page, source, name[2], head[2] != hash_of(source.read_text(encoding="utf-8")))
 
 
+def without_head(text: str) -> str:
+    """Return a translation without the line that records its source."""
+    return _HEAD.sub("", text, count=1)
+
+
 def find_all(root: Path = ROOT) -> Iterator[Translation]:
     """Yield the translations of the repository."""
     for page in sorted([*root.glob("*.md"), *root.glob("docs/**/*.md")]):
@@ -66,7 +71,7 @@ def update(page: Path) -> None:
     source = page.with_name(f"{name[1]}.md")
     head = f"<!-- translates {source.name} {hash_of(source.read_text(encoding='utf-8'))} -->\n"
     text = page.read_text(encoding="utf-8")
-    page.write_text(head + _HEAD.sub("", text, count=1), encoding="utf-8")
+    page.write_text(head + without_head(text), encoding="utf-8")
 
 
 def main(arguments: list[str]) -> int:
