@@ -69,8 +69,6 @@ def _headers(name: str, size: int) -> dict[str, str]:
 _IMAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; sandbox",
     "content-disposition": "inline",
-    # A stored version never changes, but a user may be erased, so that it is never stored by anyone else.
-    "cache-control": "private, max-age=300",
 }
 
 

@@ -1,6 +1,6 @@
 """Statistics about the stored data. The statements count messages and memories by counters, without reading them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select
 
@@ -9,7 +9,7 @@ from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Statement
 from agentstore.models import UserRow
 from agentstore.schemas import SessionStats, Stats, TableStats, UserStats
-from agentstore.schemas.stats import GROWTH_DAYS, days_of
+from agentstore.schemas.stats import GROWTH_DAYS, days_of, start_of_day
 
 SQL = SqlStatements(__file__)
 
@@ -25,7 +25,10 @@ GROWTH = SQL("growth")
 async def stats(database: Database, largest: int) -> Stats:
     """Return the statistics of a database, with the `largest` users and sessions by number of messages."""
     (counts,) = await database.fetch(COUNT)
-    days = {row[0]: (row[1], row[2]) for row in await database.fetch(GROWTH, days=GROWTH_DAYS)}
+    now = datetime.now(UTC)
+    until = start_of_day(now) + timedelta(days=1)
+    rows = await database.fetch(GROWTH, since=until - timedelta(days=GROWTH_DAYS), until=until)
+    days = {row[0]: (row[1], row[2]) for row in rows}
     tables: dict[str, TableStats] = {}
     for name, rows, size, toast, dead, age, analyzed, index, index_size in await database.fetch(TABLES):
         tables.setdefault(
@@ -48,5 +51,5 @@ async def stats(database: Database, largest: int) -> Stats:
         tables=list(tables.values()),
         largest_users=[UserStats(*row) for row in await database.fetch(USERS, limit=largest)],
         largest_sessions=[SessionStats(*row) for row in await database.fetch(SESSIONS, limit=largest)],
-        growth=days_of(counts[5], days, datetime.now(UTC)),
+        growth=days_of(counts[5], days, now),
     )

@@ -58,6 +58,7 @@ def _check_image(response: httpx.Response, kind: str) -> None:
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["content-security-policy"] == "default-src 'none'; sandbox"
     assert response.headers["cross-origin-resource-policy"] == "same-origin"
+    assert response.headers["cache-control"] == "no-store"  # nothing remains in the browser after a logout
 
 
 async def test_files_of_all_sessions_are_listed_and_each_version_is_sent(in_memory: Any) -> None:
