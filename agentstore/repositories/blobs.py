@@ -92,7 +92,7 @@ _CHUNK: dict[str, Any] = {
     "data": bindparam("data", type_=LargeBinary),
 }
 ADD_CHUNK = Statement(
-    insert(BlobChunkRow).from_select(list(_CHUNK), select(*_CHUNK.values())).returning(BlobChunkRow.number),
+    insert(BlobChunkRow).values(_CHUNK).returning(BlobChunkRow.number),
     name="blobs.add_chunk",
     scope="user",
     repeatable=False,

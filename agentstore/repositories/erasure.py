@@ -56,7 +56,7 @@ def _buckets() -> ClauseElement:
 def _heads() -> ClauseElement:
     rounds = (
         select(func.count(literal_column("*")))
-        .where(StateRoundRow.user_id == StateHeadRow.user_id, StateRoundRow.session_id == StateHeadRow.session_id)
+        .where(StateRoundRow.user_id == _USER, StateRoundRow.session_id == StateHeadRow.session_id)
         .scalar_subquery()
     )
     return (
@@ -70,9 +70,7 @@ def _heads() -> ClauseElement:
 def _checkpoints() -> ClauseElement:
     checkpoints = (
         select(func.count(literal_column("*")))
-        .where(
-            CheckpointRow.user_id == CheckpointHeadRow.user_id, CheckpointRow.session_id == CheckpointHeadRow.session_id
-        )
+        .where(CheckpointRow.user_id == _USER, CheckpointRow.session_id == CheckpointHeadRow.session_id)
         .scalar_subquery()
     )
     return (

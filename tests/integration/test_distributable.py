@@ -135,6 +135,9 @@ _VIOLATIONS = {
     "INSERT INTO users (id) SELECT user_id FROM sessions WHERE user_id = $1 GROUP BY user_id": (
         "INSERT ... SELECT without RETURNING"
     ),
+    "INSERT INTO users (id) SELECT $1 ON CONFLICT (id) DO NOTHING RETURNING 1": (
+        "INSERT ... SELECT of parameters alone"
+    ),
     "INSERT INTO sessions (user_id, id, next_seq) VALUES ($1, $2, (SELECT 1))": "a subquery in VALUES",
     "SELECT id FROM sessions WHERE id = $1 FOR UPDATE": "locks sessions of several users",
     "SELECT id FROM sessions WHERE user_id = $1 OR id = $2 FOR UPDATE": "locks sessions of several users",
@@ -207,6 +210,19 @@ _VALID = [
     " FOR UPDATE OF s) SELECT * FROM l",
     "WITH n AS MATERIALIZED (SELECT * FROM new_sessions) SELECT n.id FROM n JOIN sessions s ON s.user_id = n.user_id",
 ]
+
+
+_COUNT = "SELECT id, (SELECT count(*) FROM messages m WHERE m.session_id = s.id AND m.user_id = {}) FROM sessions s"
+
+
+async def test_a_statement_about_one_user_names_it_in_each_subquery(observer: asyncpg.Connection) -> None:
+    await observer.execute("SET search_path = agentstore")
+    catalog = await Catalog.read(observer)
+    found = []
+    for user in ("s.user_id", "$1"):
+        sql = f"{_COUNT.format(user)} WHERE s.user_id = $1"
+        found.append(violations(await parse_tree(observer, sql), catalog, of_one_user=True))
+    assert found == [{"reads messages of all users in a subquery of the list"}, set()]
 
 
 async def test_each_rule_detects_its_violations_and_nothing_else(observer: asyncpg.Connection) -> None:

@@ -13,7 +13,7 @@ import asyncpg
 from tests.support.trees import Node, inside
 
 _UPDATE, _INSERT, _DELETE = 2, 3, 4
-_RELATION, _SUBQUERY, _CTE = 0, 1, 6
+_RELATION, _SUBQUERY, _CTE, _RESULT = 0, 1, 6, 8
 _FUNCTIONS = {
     "FUNCEXPR": "funcid",
     "OPEXPR": "opfuncid",
@@ -240,7 +240,11 @@ def violations(tree: Node, catalog: Catalog, *, of_one_user: bool = False) -> se
         found.update(_joined_locally(level, catalog))
         if of_one_user and not level.is_correlated and _is_limited(level.query) and not _has_own_user(level, catalog):
             found.add("reads all users in a subquery with LIMIT or OFFSET")
+        if of_one_user:
+            found.update(_read_everywhere(level, catalog))
     found.update(_parameters_wrongly(tree))
+    if tree.list("cteList") == [] and _inserts_parameters(tree):
+        found.add("INSERT ... SELECT of parameters alone")
     return found
 
 
@@ -251,6 +255,36 @@ def caches_plan(tree: Node, catalog: Catalog) -> bool:
     """
     has_tables = any(_relations(each, catalog) for each in inside(tree) if each.type == "QUERY")
     return has_tables and any(_is_parameter(node) for node in inside(tree))
+
+
+def _read_everywhere(level: _Level, catalog: Catalog) -> Iterator[str]:
+    """Yield the subqueries in the list of a SELECT whose user is known from the query around them alone.
+
+    Postgres does not conclude that their user is the same, so that Citus sends the query to all shards.
+    """
+    for target in level.query.list("targetList"):
+        for node in inside(target):
+            query = node.one("subselect") if node.type == "SUBLINK" else None
+            if query is None or not _relations(query, catalog):
+                continue
+            inner = _Level(query, [*level.around, level.query], True)
+            classes = _equalities([inner], catalog, subqueries=False)
+            for number, oid in _relations(query, catalog).items():
+                if classes.of((id(query), number, catalog.users[oid]))[0] != "parameter":
+                    yield f"reads {catalog.tables[oid]} of all users in a subquery of the list"
+
+
+def _inserts_parameters(query: Node) -> bool:
+    """Return whether an INSERT ... SELECT reads nothing; Citus sends the rows of each to all servers."""
+    entries = query.list("rtable")[1:]
+    if query.number("commandType") != _INSERT or not _selects(query):
+        return False
+    selected = [entry.one("subquery") for entry in entries if entry.number("rtekind") == _SUBQUERY]
+    return all(not each.list("rtable") or _reads_nothing(each) for each in selected)
+
+
+def _reads_nothing(query: Node) -> bool:
+    return {entry.number("rtekind") for entry in query.list("rtable")} <= {_RESULT}
 
 
 def _called_wrongly(query: Node, catalog: Catalog) -> Iterator[str]:

@@ -54,7 +54,7 @@ _HEAD: dict[str, Any] = {
     "size": bindparam("size", type_=BigInteger),
     "saved_at": func.now(),
 }
-_SAVED = upsert(WorkspaceRow).from_select(list(_HEAD), select(*_HEAD.values()))
+_SAVED = upsert(WorkspaceRow).values(_HEAD)
 SAVE = Statement(
     _SAVED.on_conflict_do_update(
         index_elements=["user_id", "session_id", "type"],
@@ -78,7 +78,7 @@ _CHUNK: dict[str, Any] = {
     "data": bindparam("data", type_=LargeBinary),
 }
 ADD = Statement(
-    upsert(WorkspaceChunkRow).from_select(list(_CHUNK), select(*_CHUNK.values())).returning(WorkspaceChunkRow.number),
+    upsert(WorkspaceChunkRow).values(_CHUNK).returning(WorkspaceChunkRow.number),
     name="sandboxes.add",
     scope="user",
     repeatable=False,
