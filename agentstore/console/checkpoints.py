@@ -140,7 +140,7 @@ async def _value(view: View, of: dict[str, str], found: Checkpoint) -> Response:
         "channel.html",
         of=of,
         channel=channel,
-        version=found.versions[channel],
+        channel_version=found.versions[channel],
         value=Shown(value.type, len(value.data)),
         html=html,
         left_out=left_out,

@@ -141,7 +141,7 @@ class View:
 
     def render(self, template: str, status: int = 200, /, **values: Any) -> Html:
         """Return a page."""
-        context = {
+        context: dict[str, Any] = {
             "view": self,
             "t": self.text,
             "url": self.url,
@@ -150,9 +150,9 @@ class View:
             "languages": LANGUAGES,
             "version": __version__,
             "assets": asset_version(),
-            **values,
         }
-        html = environment().get_template(template).render(context)
+        assert not context.keys() & values.keys()  # noqa: S101 - what every page has
+        html = environment().get_template(template).render(context, **values)
         response = Html(html, status)
         for name in ("lang", "theme"):
             if name in self.request.query_params:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest_asyncio
 
-from agentstore import AgentStore
+from agentstore import AgentStore, __version__
 from agentstore.console.checkpoints import decode, render_serialized
 from agentstore.schemas.checkpoint import Checkpoint, Serialized
 from tests.console.sample import fill_graph
@@ -82,6 +82,7 @@ async def test_checkpoints_have_their_parents_channels_and_values(in_memory: Any
         values = [check_harmless((await client.get(each)).text).text for each in channels]
         assert "cannot be shown" in values[0]
         assert "Plan three days" in values[1]
+        assert all(f"agentstore {__version__} · Times are UTC" in each for each in values)  # not that of the channel
         is_unpacked = importlib.util.find_spec("ormsgpack") is not None
         assert ("Lisbon" in values[2], "cannot be shown" in values[2]) == (is_unpacked, not is_unpacked)
 
