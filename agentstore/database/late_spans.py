@@ -12,7 +12,7 @@ from contextvars import Token, copy_context
 from typing import Any
 
 from opentelemetry import context as contexts
-from opentelemetry.trace import Span, SpanContext, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import Span, SpanContext, Status, StatusCode, Tracer, get_current_span, set_span_in_context
 
 
 class LateSpan(Span):
@@ -39,6 +39,10 @@ class LateSpan(Span):
     def detach(self, token: Token[contexts.Context]) -> None:
         """Make the span that was current before :meth:`attach` the current one."""
         contexts.detach(token)
+
+    def is_current(self) -> bool:
+        """Return whether this is the current span."""
+        return get_current_span() is self
 
     def create(self) -> Span:
         """Return the span that this one stands for."""

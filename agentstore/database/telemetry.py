@@ -165,6 +165,10 @@ class Call:
             self.span.detach(self._context)
         _call.reset(self._token)
 
+    def is_current(self) -> bool:
+        """Return whether the span of this call is the current one; true without spans."""
+        return self.span is None or self.span.is_current()
+
     def end(self, error: BaseException | None) -> None:
         """Report the call. Tasks that it has started, and that go on, belong to no call from now on."""
         self.observer = None
@@ -306,7 +310,8 @@ class Observer:
         call = current_call()
         if (otel := execution.otel) is not None:
             arguments = execution, duration + execution.waited, error
-            if call is None:
+            # A span that the application has begun within the call is the parent of the statements in it.
+            if call is None or not call.is_current():
                 soon(otel.report_statement, *arguments)
             else:
                 call.add(otel.report_statement, *arguments)

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode
 
-from agentstore import AgentStore, Settings, Telemetry, sync
+from agentstore import AgentStore, Settings, StatementFailed, Telemetry, sync
 from agentstore.testing import text
 from tests.support.telemetry import Collected, wait_until_locked
 
@@ -84,6 +84,47 @@ async def test_a_span_is_created_when_code_within_the_call_needs_it(
         assert span.end_time is not None
         assert call.end_time is not None
         assert call.start_time <= span.start_time <= span.end_time <= call.end_time
+
+
+async def test_statements_of_code_within_the_call_are_in_its_spans(
+    database_url: str, settings: Settings, collected: Collected
+) -> None:
+    """Those of calls of the same store: reads, writes, pages of an iterator, and statements that fail."""
+    tracer = collected.tracer_provider.get_tracer("application")
+
+    class Reranker:
+        async def rerank(self, question: str, texts: Sequence[str]) -> list[float]:
+            with tracer.start_as_current_span("read"):
+                await store.sessions.get_session("alice", "s")
+            with tracer.start_as_current_span("write"):
+                await store.states.save_state("alice", {"reranked": len(texts)}, "s")
+            with tracer.start_as_current_span("iterate"):
+                assert [each async for each in store.sessions.iter_messages("alice", "s")] == []
+            with tracer.start_as_current_span("fail"), pytest.raises(StatementFailed):
+                async with store._database.transaction() as transaction:
+                    await transaction.execute("SELECT 1 / 0")
+            return [1.0] * len(texts)
+
+    telemetry = collected.telemetry()
+    async with AgentStore(database_url, settings=settings, telemetry=telemetry, reranker=Reranker()) as store:
+        await store.sessions.create_session("alice", "s")
+        await store.memory.add_memory("alice", [text("apples")])
+        await collected.spans()
+        collected.clear()
+        await store.memory.search("alice", "apples")
+        spans = await collected.spans()
+    names = {span.context.span_id: span.name for span in spans}
+    parents: dict[str, set[str | None]] = {}
+    for span in spans:
+        parents.setdefault(span.name, set()).add(None if span.parent is None else names[span.parent.span_id])
+    call = "agentstore.memory.search"
+    assert parents[call] == {None}
+    for name in ("read", "write", "iterate", "fail", "memory.search"):
+        assert parents[name] == {call}
+    assert set().union(*parents.values()) == {None, call, "read", "write", "iterate", "fail"}
+    assert parents["sessions.get"] == {"read"}
+    assert {parent for name in parents if name.startswith("states.") for parent in parents[name]} == {"write"}
+    assert parents["transaction.begin"] == {"fail"}
 
 
 async def test_spans_have_the_times_of_the_call_and_not_of_their_creation(
