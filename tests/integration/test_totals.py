@@ -14,6 +14,7 @@ from agentstore.repositories.memory import totals
 from agentstore.repositories.memory.search import SEARCH
 from agentstore.repositories.memory.statements import LIST_AFTER, LIST_OF_SESSIONS
 from agentstore.repositories.memory.totals import COUNT
+from agentstore.schemas import Deleted
 from agentstore.search import ranking
 from agentstore.testing import text
 from tests.integration.test_statements import _VALUES
@@ -88,7 +89,7 @@ async def test_the_sessions_of_a_user_are_not_summed_by_each_search(observer: as
 async def test_totals_are_the_sums_after_every_kind_of_call(
     always_due: None, store: AgentStore, observer: asyncpg.Connection
 ) -> None:
-    """A call counts before it writes; one that writes in several transactions counts in each of them."""
+    """A call counts before it writes, or in the transactions in which it does."""
     rng = random.Random(28)
     memory, documents = store.memory, store.documents
     number = 0
@@ -111,8 +112,10 @@ async def test_totals_are_the_sums_after_every_kind_of_call(
     }
     counted = 0
     for name in [*calls, *rng.choices(list(calls), k=80)]:
-        before = await _summed(observer, "u")
-        await calls[name]()  # type: ignore[no-untyped-call]
+        before, stored = await _summed(observer, "u"), await _stored(observer, "u")
+        result = await calls[name]()  # type: ignore[no-untyped-call]
+        if isinstance(result, Deleted) and name == "delete a session":
+            before = await _summed(observer, "u") if result.memories else stored
         assert await _stored(observer, "u") == before, name
         counted += before[0] is not None
     assert counted > 20
@@ -130,6 +133,30 @@ async def test_totals_are_the_sums_after_every_kind_of_call(
     await memory.delete_memory("u")
     await memory.add_memory("u", new(), "s1")
     assert await _stored(observer, "u") == (None, None)
+
+
+async def test_what_is_deleted_is_counted_by_its_number_of_memories(
+    store: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not as one change: a sum that is left from a thousand times as many memories would stay for long."""
+    monkeypatch.setattr(ranking, "SUMMED_SESSIONS", 2)
+    await observer.execute(_FILL, "u", 2_000)
+    await store._database.fetch(COUNT, user_id="u", dice=0.0, changes=1)
+    assert await _stored(observer, "u") == (2_000, 18_000)
+    assert (await store.memory.delete_memory("u")).memories == 2_000
+    assert await _stored(observer, "u") == (None, None)
+
+    for name in range(6):
+        await store.memory.add_memory("v", text("pepper"), f"s{name}")
+    await observer.execute("UPDATE agentstore.memory_buckets SET count = 600, tokens = 900")
+    await store._database.fetch(COUNT, user_id="v", dice=0.0, changes=1)
+    assert await _stored(observer, "v") == (3_600, 5_400)
+    for left in (5, 4, 3):
+        assert (await store.memory.delete_memory("v", f"s{left}")).memories == 600
+        assert await _stored(observer, "v") == (left * 600, left * 900)
+    assert (await store.memory.delete_memory("v", "s2")).memories == 600
+    assert await _stored(observer, "v") == (None, None)
+    assert (await store.memory.delete_memory("v", "s2")).memories == 0
 
 
 async def test_an_export_has_no_totals_and_a_restore_counts_them(

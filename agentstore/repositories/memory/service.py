@@ -515,14 +515,17 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
 
     async def delete_memory(self, user_id: str, session_id: str | None = None) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
-        rows: list[Row]
-        if session_id is None:
-            rows = await self._database.fetch(DELETE_ALL, user_id=user_id)
-        else:
-            session_id = bucket(session_id, self._settings)
-            await count_memories(self._database.fetch, user_id, 1)
-            rows = await self._database.fetch(DELETE, user_id=user_id, session_id=session_id)
-        return Deleted(memories=sum(row[0] for row in rows))
+        key = {} if session_id is None else {"session_id": bucket(session_id, self._settings)}
+
+        async def delete(_: int) -> int:
+            # In a transaction, since whether to count depends on how many are deleted.
+            async with self._database.transaction() as transaction:
+                rows = await transaction.fetch(DELETE if key else DELETE_ALL, user_id=user_id, **key)
+                deleted = sum(int(row[0]) for row in rows)
+                await count_memories(transaction.fetch, user_id, deleted)
+            return deleted
+
+        return Deleted(memories=await retry(delete, f"could not delete memories of user {user_id!r}"))
 
     async def embed(  # noqa: D102
         self, *, user_id: str | None = None, batch: int = 100, progress: Callable[[int, int], None] | None = None
