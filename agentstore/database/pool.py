@@ -276,11 +276,10 @@ class Pool:
 
     async def _detach_idle(self) -> None:
         """Detach the idle connections that are known to work."""
-        if not any(map(link_of, self._idle)):
-            return
-        at_once = _CONNECT_NEVER_WAITS and len(self._idle) == self._checked_in()
-        # All at once: one that is detached leaves an empty place in the queue, for which another would be opened.
-        taken = [self._connect_at_once() if at_once else await self._connect() for _ in list(self._idle)]
+        if len(self._idle) != self._checked_in() or not any(map(link_of, self._idle)):
+            return  # for an empty place in the queue, which a connection has left, another would be opened
+        # All at once: one that is detached leaves such a place.
+        taken = [self._connect_at_once() if _CONNECT_NEVER_WAITS else await self._connect() for _ in list(self._idle)]
         for pooled, idle_since in taken:
             is_detached = self._detach(pooled.driver_connection, idle_since or -math.inf)
             (pooled.detach if is_detached else pooled.invalidate)()

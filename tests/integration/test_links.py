@@ -285,6 +285,47 @@ def test_a_connection_is_closed_after_many_cancellations(store: AgentStore, monk
     asyncio.run(store.stop())
 
 
+@pytest.mark.parametrize("by_server", [False, True])
+def test_a_loop_that_ends_opens_no_connection_in_the_place_of_one_that_was_lost(
+    store: AgentStore, run: Run, direct_url: str, by_server: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server may refuse it, or not answer, and the end of the loop would fail or wait."""
+    pools: Any = store._database._pools
+    connect, opened, refuses = pools._connect, 0, False
+
+    async def count(**options: Any) -> asyncpg.Connection:
+        nonlocal opened
+        opened += 1
+        if refuses:
+            raise ConnectionRefusedError("the server refuses connections")
+        connection: asyncpg.Connection = await connect(**options)
+        return connection
+
+    async def use() -> None:
+        nonlocal refuses
+        async with store._database.connection() as lost:
+            await _backend(store)
+            if by_server:
+                other = await asyncpg.connect(direct_url)
+                await other.execute("SELECT pg_terminate_backend($1, 5000)", lost.get_server_pid())
+                await other.close()
+                while not lost.is_closed():
+                    await asyncio.sleep(0.01)
+            else:
+                lost.terminate()
+        refuses = True
+
+    pools._connect = count
+    run(use())
+    assert opened == 2
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    refuses = False
+    assert run(_texts(store)) == ["first"]
+    run(store.stop())
+    assert _count_backends(direct_url) == 0
+    gc.collect()
+
+
 def test_stop_closes_the_connections_that_no_loop_uses(
     store: AgentStore, run: Run, direct_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
