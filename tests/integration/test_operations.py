@@ -181,8 +181,12 @@ async def test_dump_password_and_upgrade_of_postgres_there_and_back() -> None:
             await store.memory.add_memory("user-1", [Message.user("I like tea.")])
         variables = {"AGENTSTORE_DATABASE_URL": agents, "RESTORED": new.url_of("restored")}
 
-        async def run(part: str, **more: str) -> None:
-            code = f"set -euo pipefail; export PATH={bundled_binaries() / 'bin'}:$PATH\n{_code(part)}"
+        # Its own pg_dump for each server: since 15.20, a server has options of columns that an older pg_dump, of 18 too,
+        # takes for settings.
+        programs = {agents: (_OLD or bundled_binaries()) / "bin", moved: bundled_binaries() / "bin"}
+
+        async def run(part: str, source: str = agents, **more: str) -> None:
+            code = f"set -euo pipefail; export PATH={programs[source]}:$PATH\n{_code(part)}"
             await run_process("bash", "-c", code, environment={**variables, **more}, folder=folder)
 
         await run("pg_dump --format=custom")
@@ -198,10 +202,10 @@ async def test_dump_password_and_upgrade_of_postgres_there_and_back() -> None:
             psql(agents, sql)
 
         for source, target in ((agents, moved), (moved, back)):
-            await run("CREATE SUBSCRIPTION", OLD=source, NEW=target)
+            await run("CREATE SUBSCRIPTION", source, OLD=source, NEW=target)
             async with AgentStore(source) as store:
                 await store.sessions.append("late", "trip", Message.user("Am I too late?"))
-            await run("confirmed_flush_lsn", OLD=source, NEW=target)
+            await run("confirmed_flush_lsn", source, OLD=source, NEW=target)
             assert await _exported(target) == await _exported(source)
 
 
