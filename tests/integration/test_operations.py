@@ -181,8 +181,7 @@ async def test_dump_password_and_upgrade_of_postgres_there_and_back() -> None:
             await store.memory.add_memory("user-1", [Message.user("I like tea.")])
         variables = {"AGENTSTORE_DATABASE_URL": agents, "RESTORED": new.url_of("restored")}
 
-        # Its own pg_dump for each server: since 15.20, a server has options of columns that an older pg_dump, of 18 too,
-        # takes for settings.
+        # Its own pg_dump for each server: 18.6's takes column options of a 15.20 server for settings.
         programs = {agents: (_OLD or bundled_binaries()) / "bin", moved: bundled_binaries() / "bin"}
 
         async def run(part: str, source: str = agents, **more: str) -> None:
