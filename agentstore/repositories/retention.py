@@ -1,10 +1,12 @@
 """Conditions on the age of rows: expired, idle."""
 
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, bindparam, cast, false, func, literal_column, true
 
 _SECOND: ColumnElement[Any] = literal_column("interval '1 second'")
+# In seconds: 3,000 years.
+_NEVER = 100_000_000_000
 # Ages are compared, not timestamps: timestamptz + interval depends on the time zone, so it is only STABLE, and Citus
 # rejects STABLE functions of a column in statements that write. Neither does it accept now() in coalesce there: IS NOT
 # FALSE also matches null.
@@ -24,15 +26,20 @@ def is_idle(written: Any) -> ColumnElement[bool]:
     return idle
 
 
-def has_expired(written: Any, setting: Literal["state_ttl", "memory_ttl"]) -> ColumnElement[bool]:
-    """Match rows whose timestamp `written` is at least as many seconds ago as the setting says; none without it.
-
-    The setting is a constant of the statement. If it were a parameter that is null, Postgres would plan each execution,
-    since a plan for the value does without the condition.
-    """
-    seconds = cast(bindparam(f"setting_{setting}", type_=BigInteger), BigInteger)
+def has_expired(written: Any) -> ColumnElement[bool]:
+    """Match rows whose timestamp `written` is at least ``:ttl`` seconds ago, see :func:`ttl_of`."""
+    seconds = cast(bindparam("ttl", type_=BigInteger), BigInteger)
     is_old: ColumnElement[bool] = (func.now() - written >= seconds * _SECOND).is_(true())
     return is_old
+
+
+def ttl_of(setting: int | None) -> int:
+    """Return the seconds of a setting, or more than any row's age if it is not set.
+
+    If the parameter were null, Postgres would plan each execution, since a plan for the value does without the
+    condition. It is no constant of the statement, since services that share a database may have their own settings.
+    """
+    return _NEVER if setting is None else setting
 
 
 def is_in_no_expired_bucket(session_id: Any) -> ColumnElement[bool]:

@@ -16,7 +16,7 @@ from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound,
 from agentstore.interfaces import StoreStateService
 from agentstore.models import StateHeadRow, StateRoundRow
 from agentstore.repositories import values as scoped
-from agentstore.repositories.retention import has_expired, is_idle
+from agentstore.repositories.retention import has_expired, is_idle, ttl_of
 from agentstore.repositories.service import PostgresService
 from agentstore.schemas import Deleted, Page, ScopedValues, Session, StateRound, ValueScope
 from agentstore.schemas.memory import bucket
@@ -35,8 +35,7 @@ _THIS = (StateHeadRow.user_id == _USER) & (StateHeadRow.session_id == _SESSION)
 _ITS_ROUNDS = (StateRoundRow.user_id == _USER) & (StateRoundRow.session_id == _SESSION)
 # Reads do not delete states that have expired: they may be executed on a standby.
 _ITS_LIVE_ROUNDS = (
-    _ITS_ROUNDS
-    & ~select(StateHeadRow.last_round).where(_THIS, has_expired(StateHeadRow.updated_at, "state_ttl")).exists()
+    _ITS_ROUNDS & ~select(StateHeadRow.last_round).where(_THIS, has_expired(StateHeadRow.updated_at)).exists()
 )
 # json is read as text: codecs that the application sets on the driver do not apply to it.
 _STATE = (cast(StateRoundRow.payload, Text), StateRoundRow.packed, StateRoundRow.round)
@@ -70,16 +69,14 @@ LIST = Statement(
 )
 # Executed before every write if states expire, so that no other statement that writes has to check.
 EXPIRE = Statement(
-    delete(StateHeadRow)
-    .where(_THIS, has_expired(StateHeadRow.updated_at, "state_ttl"))
-    .returning(StateHeadRow.session_id),
+    delete(StateHeadRow).where(_THIS, has_expired(StateHeadRow.updated_at)).returning(StateHeadRow.session_id),
     name="states.expire",
     scope="user",
     repeatable=True,
 )
 TOUCH = Statement(
     update(StateHeadRow)
-    .where(_THIS, is_idle(StateHeadRow.updated_at), ~has_expired(StateHeadRow.updated_at, "state_ttl"))
+    .where(_THIS, is_idle(StateHeadRow.updated_at), ~has_expired(StateHeadRow.updated_at))
     .values(updated_at=func.now())
     .returning(StateHeadRow.session_id),
     name="states.touch",
@@ -167,6 +164,7 @@ class PostgresStateService(PostgresService, StoreStateService, area="states"):
         statement = EXPORT_LAST
         if round_id is not None:
             statement, values["round_id"] = EXPORT, check_round(round_id)
+        values["ttl"] = ttl_of(self._settings.state_ttl)
         row = await self._database.read(lambda database: database.fetch_one(statement, **values), stale_ok=stale_ok)
         if row is None:
             return None
@@ -184,7 +182,7 @@ class PostgresStateService(PostgresService, StoreStateService, area="states"):
     ) -> Page[StateRound]:
         values = self._key(user_id, session_id)
         check_limit(limit, self._settings.max_page)
-        values |= {"before": read_round_cursor(cursor), "limit": limit}
+        values |= {"before": read_round_cursor(cursor), "limit": limit, "ttl": ttl_of(self._settings.state_ttl)}
         rows = await self._database.read(
             lambda database: database.fetch_page(LIST, Advice.SMALLER_LIMIT, **values), stale_ok=stale_ok
         )
@@ -259,12 +257,14 @@ class PostgresStateService(PostgresService, StoreStateService, area="states"):
 
     async def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:  # noqa: D102
         values = self._key(user_id, session_id)
-        await self._database.fetch(TOUCH, **values, idle=check_count(idle, "idle", maximum=MAX_TTL))
+        await self._database.fetch(
+            TOUCH, **values, idle=check_count(idle, "idle", maximum=MAX_TTL), ttl=ttl_of(self._settings.state_ttl)
+        )
 
     async def _expire(self, user_id: str, session_id: str) -> None:
         """Delete the session's states if they have expired."""
         if self._settings.state_ttl is not None:
-            await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id)
+            await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id, ttl=self._settings.state_ttl)
 
     def _key(self, user_id: str, session_id: str | None) -> dict[str, Any]:
         return {

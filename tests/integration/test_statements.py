@@ -19,6 +19,7 @@ from agentstore import AgentStore, EmbeddedPostgres, Message, ScopedValues, Sess
 from agentstore.database.statement import CompiledStatement, Statement
 from agentstore.repositories import states, transfer
 from agentstore.repositories.memory import documents, rows, search
+from agentstore.repositories.retention import ttl_of
 from agentstore.repositories.sessions import append_statements, lists, statements
 from agentstore.schemas.listing import NEWEST, OLDEST
 from agentstore.search import ranking
@@ -326,8 +327,6 @@ def statements_of(*modules: ModuleType) -> list[tuple[str, Statement]]:
 
 
 _STATEMENTS = statements_of(*MODULES)
-# With these, statements have conditions that are not in them otherwise.
-_EXPIRING = Settings(state_ttl=3_600, memory_ttl=3_600)
 
 
 @pytest.fixture(scope="session")
@@ -410,7 +409,7 @@ async def test_every_statement_uses_an_index(
     filled: asyncpg.Connection, name: str, statement: Statement, mode: str
 ) -> None:
     """With custom plans and with generic plans."""
-    nodes = await nodes_of(filled, statement, _values_of(name), mode, settings=_EXPIRING)
+    nodes = await nodes_of(filled, statement, _values_of(name), mode)
     scanned = [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"]
     assert scanned == [], json.dumps(nodes[0], indent=1)
     reached = {node.get("Index Name") for node in nodes} - {None}
@@ -434,9 +433,7 @@ async def test_a_row_is_found_by_its_primary_key_before_there_are_statistics(ser
         keys = {row["relation"]: row for row in await connection.fetch(_PRIMARY_KEYS)}
         found = 0
         for statement_name, statement in _STATEMENTS:
-            for node in await nodes_of(
-                connection, statement, _values_of(statement_name), "force_generic_plan", settings=_EXPIRING
-            ):
+            for node in await nodes_of(connection, statement, _values_of(statement_name), "force_generic_plan"):
                 condition, key = node.get("Index Cond", ""), keys.get(node.get("Relation Name"))
                 if key is not None and all(f"({column} = " in condition for column in key["columns"]):
                     assert node["Index Name"] == key["name"], (statement_name, condition)
@@ -451,7 +448,7 @@ _UNFILTERED = {"before": NEWEST, "since": OLDEST, "until": NEWEST, "app": None, 
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("settings", [Settings(), _EXPIRING], ids=["", "expiring"])
+@pytest.mark.parametrize("ttl", [None, 3_600])
 @pytest.mark.parametrize(
     ("statement", "given"),
     [
@@ -471,14 +468,14 @@ _UNFILTERED = {"before": NEWEST, "since": OLDEST, "until": NEWEST, "app": None, 
     ids=lambda value: value.name if isinstance(value, Statement) else "",
 )
 async def test_frequent_statements_get_a_generic_plan(
-    filled: asyncpg.Connection, statement: Statement, given: dict[str, Any], settings: Settings
+    filled: asyncpg.Connection, statement: Statement, given: dict[str, Any], ttl: int | None
 ) -> None:
     """Postgres uses the generic plan, after five custom plans, only if those do not seem cheaper."""
     await filled.execute("RESET plan_cache_mode")
-    compiled = CompiledStatement(statement, settings)
+    compiled = CompiledStatement(statement, Settings())
     prepared = await filled.prepare(compiled.sql, name=f"statement {id(compiled)}")
     for turn in range(8):
-        values = {**_VALUES, "ids": [f"{turn} a", f"{turn} b"], **given}
+        values = {**_VALUES, "ttl": ttl_of(ttl), "ids": [f"{turn} a", f"{turn} b"], **given}
         transaction = filled.transaction()
         await transaction.start()
         await prepared.fetch(*compiled.arguments(values))

@@ -331,7 +331,6 @@ async def test_the_index_finds_the_same_memories_as_comparing_all_vectors(
     # Expired memories are not found, and do not count towards the nearest.
     await memory.add_memory("alice", [text(f"word{number}", id=f"old{number}") for number in range(50)], "old")
     memory._settings = memory._settings.model_copy(update={"memory_ttl": 3_600})
-    memory._database.settings = memory._settings  # which are constants of statements
     await observer.execute(
         "UPDATE agentstore.memory_buckets SET updated_at = now() - interval '1 day' WHERE session_id = 'old'"
     )

@@ -12,19 +12,13 @@ MODES = ("force_custom_plan", "force_generic_plan")
 
 
 async def nodes_of(
-    connection: asyncpg.Connection,
-    statement: Statement,
-    values: dict[str, Any],
-    mode: str,
-    *,
-    analyze: bool = False,
-    settings: Settings | None = None,
+    connection: asyncpg.Connection, statement: Statement, values: dict[str, Any], mode: str, *, analyze: bool = False
 ) -> list[dict[str, Any]]:
     """Return all nodes of a statement's plan, the root first.
 
     The statement is prepared: EXPLAIN with its own parameters creates a custom plan, whatever the `mode`.
     """
-    compiled = CompiledStatement(statement, settings or Settings())
+    compiled = CompiledStatement(statement, Settings())
     arguments = compiled.arguments(values)
     await connection.execute(f"SET plan_cache_mode = {mode}")
     await connection.execute(f"PREPARE planned AS {compiled.sql}")

@@ -21,7 +21,7 @@ from agentstore.repositories.memory.rows import values_of_items
 from agentstore.repositories.memory.service import _MAX_CHARACTERS, PostgresMemoryService
 from agentstore.repositories.memory.totals import count_memories
 from agentstore.repositories.memory.vectors import Unembedded
-from agentstore.repositories.retention import has_expired
+from agentstore.repositories.retention import has_expired, ttl_of
 from agentstore.repositories.service import PostgresService
 from agentstore.schemas import Deleted, MemoryItem, Page, SearchStrategy, StoredDocument
 from agentstore.schemas.document import (
@@ -70,7 +70,7 @@ def _get() -> Any:
             MemoryRow.id == MemoryRow.session_id,
             MemoryRow.kind == DOCUMENT,
             or_(MemoryRow.valid_until.is_(None), MemoryRow.valid_until > func.now()),
-            ~has_expired(MemoryBucketRow.updated_at, "memory_ttl"),
+            ~has_expired(MemoryBucketRow.updated_at),
         )
     )
 
@@ -149,7 +149,7 @@ class PostgresDocumentService(PostgresService, DocumentService, area="documents"
         self, user_id: str, ids: Iterable[str], *, stale_ok: bool = False
     ) -> dict[str, StoredDocument]:
         check_id(user_id, "user_id", self._settings)
-        values = {"user_id": user_id, "ids": check_ids(ids, self._settings)}
+        values = {"user_id": user_id, "ids": check_ids(ids, self._settings), "ttl": ttl_of(self._settings.memory_ttl)}
         if not values["ids"]:
             return {}
         rows = await self._database.read(

@@ -25,7 +25,7 @@ async def list_expired(database: Database, user_id: str, settings: Settings) -> 
     """Return the sessions of the user whose memories have expired, and are not deleted yet."""
     if settings.memory_ttl is None:
         return []
-    rows = await database.fetch(LIST_EXPIRED, user_id=user_id)
+    rows = await database.fetch(LIST_EXPIRED, user_id=user_id, ttl=settings.memory_ttl)
     return [row[0] for row in rows]
 
 

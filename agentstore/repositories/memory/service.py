@@ -49,6 +49,7 @@ from agentstore.repositories.memory.vectors import (
     not_enabled,
     search_by_vector,
 )
+from agentstore.repositories.retention import ttl_of
 from agentstore.repositories.service import PostgresService
 from agentstore.schemas import (
     Deleted,
@@ -258,9 +259,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
         values = await offload.run(values_of_items, user_id, session_id, prepared, self._language, self._settings)
         for name in ("payloads", "lexemes"):
             if sum(map(len, values[name])) > _MAX_CHARACTERS:
-                raise LimitExceeded(
-                    f"The items have more than {_MAX_CHARACTERS:,} characters: save them in several calls."
-                )
+                raise LimitExceeded(f"The items have more than {_MAX_CHARACTERS:,} characters: save them in parts.")
         await count_memories(self._database.fetch, user_id, len(prepared))
 
         async def write(attempt: int) -> bool:
@@ -539,7 +538,8 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
 
     async def touch(self, user_id: str, *, idle: int = 0) -> None:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
-        await self._database.fetch(TOUCH, user_id=user_id, idle=check_count(idle, "idle", maximum=MAX_TTL))
+        idle = check_count(idle, "idle", maximum=MAX_TTL)
+        await self._database.fetch(TOUCH, user_id=user_id, idle=idle, ttl=ttl_of(self._settings.memory_ttl))
 
     async def expire(self, user_id: str) -> None:
         """Delete the user's buckets of memories to which nothing was added for `memory_ttl` seconds, if it is set.
@@ -548,7 +548,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
         """
         check_id(user_id, "user_id", self._settings)
         if self._settings.memory_ttl is not None:
-            expired = await self._database.fetch(EXPIRE, user_id=user_id)
+            expired = await self._database.fetch(EXPIRE, user_id=user_id, ttl=self._settings.memory_ttl)
             await count_memories(self._database.fetch, user_id, sum(row[0] for row in expired))
 
     def _find_static(self, strategy: SearchStrategy) -> StaticEmbedder | None:

@@ -87,7 +87,7 @@ def _delete_all(condition: Callable[[], ColumnElement[bool]] | None = None) -> C
 
 def _touch() -> ClauseElement:
     updated_at = MemoryBucketRow.updated_at
-    buckets, locked = MemoryBucketRow, _locked(is_idle(updated_at), ~has_expired(updated_at, "memory_ttl"))
+    buckets, locked = MemoryBucketRow, _locked(is_idle(updated_at), ~has_expired(updated_at))
     return (
         update(buckets)
         .where(buckets.user_id == _USER, buckets.session_id == locked.c.session_id)
@@ -105,15 +105,11 @@ DELETE_ALL = Statement(_delete_all, name="memory.delete_all", scope="user")
 TOUCH = Statement(_touch, name="memory.touch", scope="user", repeatable=True)
 # The sessions whose memories have expired. Executed before every read where memories expire.
 LIST_EXPIRED = Statement(
-    select(MemoryBucketRow.session_id).where(
-        MemoryBucketRow.user_id == _USER, has_expired(MemoryBucketRow.updated_at, "memory_ttl")
-    ),
+    select(MemoryBucketRow.session_id).where(MemoryBucketRow.user_id == _USER, has_expired(MemoryBucketRow.updated_at)),
     name="memory.list_expired",
     scope="user",
 )
 # Executed before every write where memories expire, so that no other statement needs to check their age.
 EXPIRE = Statement(
-    partial(_delete_all, lambda: has_expired(MemoryBucketRow.updated_at, "memory_ttl")),
-    name="memory.expire",
-    scope="user",
+    partial(_delete_all, lambda: has_expired(MemoryBucketRow.updated_at)), name="memory.expire", scope="user"
 )
