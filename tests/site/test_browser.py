@@ -1,4 +1,9 @@
-"""The built site in a browser: two versions, both languages, phone and desktop, light and dark."""
+"""The built site in a browser: two versions, both languages, phone and desktop, light and dark.
+
+Playwright is imported where it is used: where these tests are not selected, it need not be installed.
+"""
+
+from __future__ import annotations
 
 import functools
 import http.server
@@ -8,18 +13,27 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, Response, expect, sync_playwright
 
 from tests.support.site import PAGES, ROOT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Request, Response
 
 pytestmark = pytest.mark.site
 
 CHROMIUM = "/usr/bin/chromium"
 PHONE, DESKTOP = {"width": 360, "height": 760}, {"width": 1280, "height": 900}
 _ONLY_NEW = "This sentence is in the newer version only."
+
+
+def expect(target: Any) -> Any:
+    """Return Playwright's assertions about a page or a locator."""
+    from playwright.sync_api import expect
+
+    return expect(target)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -59,6 +73,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 

@@ -372,7 +372,8 @@ async def list_pending(
     if cursor is not None:
         time, user, session, seq = read_pending_cursor(cursor)
         values |= {"after_time": time, "after_user": user, "after_session": session, "after_seq": seq}
-    statement = PENDING[bool(leased), user_id is not None, cursor is not None]
+    which = ("leased" if leased else "waiting") + "_of_user" * (user_id is not None) + "_after" * (cursor is not None)
+    statement = PENDING[which]
     page = [PendingExtraction(*row) for row in await database.fetch(statement, **values)]
     return Page(page, write_pending_cursor(page[-1]) if page and len(page) == limit else None)
 

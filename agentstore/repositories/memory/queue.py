@@ -213,16 +213,16 @@ LIST_LEASED_OF_USER_AFTER = Statement(
     scope="user",
 )
 PENDING = {
-    (False, False, False): LIST_WAITING,
-    (False, False, True): LIST_WAITING_AFTER,
-    (False, True, False): LIST_WAITING_OF_USER,
-    (False, True, True): LIST_WAITING_OF_USER_AFTER,
-    (True, False, False): LIST_LEASED,
-    (True, False, True): LIST_LEASED_AFTER,
-    (True, True, False): LIST_LEASED_OF_USER,
-    (True, True, True): LIST_LEASED_OF_USER_AFTER,
+    "waiting": LIST_WAITING,
+    "waiting_after": LIST_WAITING_AFTER,
+    "waiting_of_user": LIST_WAITING_OF_USER,
+    "waiting_of_user_after": LIST_WAITING_OF_USER_AFTER,
+    "leased": LIST_LEASED,
+    "leased_after": LIST_LEASED_AFTER,
+    "leased_of_user": LIST_LEASED_OF_USER,
+    "leased_of_user_after": LIST_LEASED_OF_USER_AFTER,
 }
-"""The statements that list open jobs, by whether they are leased, of one user, and after another one."""
+"""The statements that list open jobs: all or of one user, from the first one or after another one."""
 # The next user who has failed jobs.
 NEXT_FAILED_USER = Statement(
     select(_JOB.user_id)
