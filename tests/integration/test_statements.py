@@ -10,6 +10,7 @@ from importlib import import_module
 from pkgutil import walk_packages
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -473,7 +474,7 @@ async def test_frequent_statements_get_a_generic_plan(
     """Postgres uses the generic plan, after five custom plans, only if those do not seem cheaper."""
     await filled.execute("RESET plan_cache_mode")
     compiled = CompiledStatement(statement, Settings())
-    prepared = await filled.prepare(compiled.sql, name=f"statement {id(compiled)}")
+    prepared = await filled.prepare(compiled.sql, name=f"statement {uuid4().hex}")
     for turn in range(8):
         values = {**_VALUES, "ttl": ttl_of(ttl), "ids": [f"{turn} a", f"{turn} b"], **given}
         transaction = filled.transaction()
