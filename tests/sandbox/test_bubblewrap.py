@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 import textwrap
 import venv
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -59,10 +60,6 @@ def read_descriptors_of_children(pid: int) -> list[str]:
 
 def folder_of(handle: str) -> str:
     return os.path.dirname(str(json.loads(handle)["path"]))
-
-
-def sandbox_folders() -> set[str]:
-    return {name for name in os.listdir(handles.find_base()) if name.startswith("agentstore-sandbox-")}
 
 
 def bwrap_children() -> list[str]:
@@ -582,16 +579,23 @@ async def test_destroyed_sandbox_leaves_nothing(bubblewrap: BubblewrapProvider) 
 
 
 @pytest.mark.parametrize("after", [0.0, 0.005, 0.02, 0.05, 0.08])
-async def test_cancelled_create_leaves_nothing(after: float) -> None:
+async def test_cancelled_create_leaves_nothing(after: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="agentstore-") as base:  # other tests create sandboxes in /tmp meanwhile
+        os.chmod(base, 0o1777)
+        monkeypatch.setattr(handles, "find_base", lambda: base)
+        await check_that_a_cancelled_create_leaves_nothing(after, base)
+
+
+async def check_that_a_cancelled_create_leaves_nothing(after: float, base: str) -> None:
     provider = BubblewrapProvider()
     await provider.start()
-    folders, descriptors = sandbox_folders(), set(os.listdir("/proc/self/fd"))
+    descriptors = set(os.listdir("/proc/self/fd"))
     call = asyncio.create_task(provider.create(SandboxSpec("test")))
     await asyncio.wait({call}, timeout=after)
     call.cancel()
     await asyncio.wait({call})
     await provider.stop()  # in case it was created before it could be cancelled
-    assert sandbox_folders() <= folders
+    assert os.listdir(base) == []
     assert bwrap_children() == []
     assert len(set(os.listdir("/proc/self/fd")) - descriptors) <= 1  # the descriptor of the listing itself
 
