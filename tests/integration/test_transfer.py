@@ -6,6 +6,7 @@ import io
 import json
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -193,20 +194,29 @@ async def test_a_restore_without_memories_updates_the_search_index_at_its_end(
     """A restore beside memories, whose searches would read what is collected, updates it with each."""
     query = "SELECT 'fastupdate=on' = ANY (reloptions) FROM pg_class WHERE relname = 'memories_lexemes_idx'"
     collects: list[bool] = []
-    observed = asyncio.Event()
+
+    async def look() -> bool:
+        connection = await asyncpg.connect(other_url)
+        found: bool = await connection.fetchval(query)
+        await connection.close()
+        return found
 
     async def observe(file: io.BytesIO) -> None:
         connection = await asyncpg.connect(other_url)
-        restoring = asyncio.create_task(other.restore(file, tick=lambda _: observed.set()))
-        await observed.wait()
-        collects.append(await connection.fetchval(query))
-        await restoring
+        during: list[bool] = []
+
+        def tick(_: object) -> None:
+            if not during:  # the restore waits meanwhile
+                with ThreadPoolExecutor(1) as thread:
+                    during.append(thread.submit(asyncio.run, look()).result())
+
+        await other.restore(file, tick=tick)
+        collects.append(during[0])
         assert await connection.fetchval(query) is False
         assert await connection.fetchval("SELECT gin_clean_pending_list('agentstore.memories_lexemes_idx')") == 0
         await connection.close()
 
     await observe(io.BytesIO(await export_of(filled, "alice", "bob\\n")))
-    observed.clear()
     await observe(io.BytesIO(await export_of(filled)))
     assert collects == [True, False]
     assert await migrate.find_drift(other_url) == []
