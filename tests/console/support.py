@@ -115,3 +115,21 @@ def check_harmless(html: str) -> Document:
         assert not target.startswith("//"), target
     assert len(found.all("main", "id", "main")) == 1
     return found
+
+
+async def pages_of(client: httpx.AsyncClient, where: str, rel: str = "next") -> AsyncIterator[Document]:
+    """The pages of a list, from one on in the direction of a link."""
+    while True:
+        page = check_harmless((await client.get(where)).text)
+        yield page
+        links = page.all("a", "rel", rel)
+        if not links:
+            return
+        where = str(links[0]["href"])
+
+
+async def links_of_rows(client: httpx.AsyncClient, where: str) -> list[str]:
+    """Return the links of the rows of a list, on all of its pages, each of which has at most 50."""
+    pages = [[str(each["href"]) for each in page.all("a", "data-row")] async for page in pages_of(client, where)]
+    assert all(len(each) <= 50 for each in pages)
+    return [each for page in pages for each in page]

@@ -13,7 +13,7 @@ from agentstore import AgentStore
 from agentstore.console import files
 from tests.console.payloads import PAYLOADS
 from tests.console.sample import picture
-from tests.console.support import browser, check_harmless, path
+from tests.console.support import browser, check_harmless, links_of_rows, path
 
 _PNG = base64.b64decode(picture().partition(",")[2])
 _SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>window.wasRun=1</script></svg>'
@@ -68,15 +68,7 @@ async def test_files_of_all_sessions_are_listed_and_each_version_is_sent(in_memo
     for content in (b"one", b"two", b"three"):
         await in_memory.blobs.put("alice", "file 0", content, content_type="text/html", filename="a.html")
     async with browser(in_memory) as client:
-        listed: list[str] = []
-        where = path("/user", user="alice", show="files")
-        while True:
-            page = check_harmless((await client.get(where)).text)
-            listed += [str(each["href"]) for each in page.all("a", "data-row")]
-            following = page.all("a", "rel", "next")
-            if not following:
-                break
-            where = str(following[0]["href"])
+        listed = await links_of_rows(client, path("/user", user="alice", show="files"))
         assert len(set(listed)) == len(listed) == 120
         contents = []
         for each in listed:

@@ -13,7 +13,7 @@ from agentstore import AgentStore, __version__
 from agentstore.console.checkpoints import decode, render_serialized
 from agentstore.schemas.checkpoint import Checkpoint, Serialized
 from tests.console.sample import fill_graph
-from tests.console.support import Document, browser, check_harmless, path
+from tests.console.support import Document, browser, check_harmless, links_of_rows, path
 
 
 @pytest_asyncio.fixture
@@ -40,17 +40,8 @@ async def test_documents_are_listed_by_namespace_searched_and_shown(in_memory: A
     async with browser(in_memory) as client:
 
         async def ids(**parameters: str) -> list[str]:
-            found: list[str] = []
             where = path("/user", user="bob", show="documents", **parameters)
-            while True:
-                page = check_harmless((await client.get(where)).text)
-                rows = [_last(str(each["href"])) for each in page.all("a", "data-row")]
-                assert len(rows) <= 50
-                found += rows
-                following = page.all("a", "rel", "next")
-                if not following:
-                    return found
-                where = str(following[0]["href"])
+            return [_last(each) for each in await links_of_rows(client, where)]
 
         assert sorted(await ids()) == [each["id"] for each in many]
         assert sorted(await ids(namespace="n1")) == [f"d{number:03}" for number in range(120) if number % 3 == 1]

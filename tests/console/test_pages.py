@@ -26,7 +26,7 @@ from agentstore.schemas.checkpoint import Checkpoint, CheckpointWrite, Serialize
 from agentstore.testing import text
 from tests.console.payloads import PAYLOADS
 from tests.console.sample import Extractor, fill, fill_queue, picture
-from tests.console.support import Document, browser, check_harmless, path
+from tests.console.support import Document, browser, check_harmless, links_of_rows, pages_of, path
 
 _TEMPLATES = Path(view.__file__).parent / "templates"
 _PAGES = [
@@ -281,14 +281,8 @@ async def test_pages_of_a_conversation_have_every_message_once_in_both_direction
     async with browser(store) as client:
 
         async def walk(start: str, rel: str) -> list[list[str]]:
-            pages, at = [], start
-            while True:
-                found = Document((await client.get(at)).text)
-                pages.append([str(each["data-seq"]) for each in found.all("article", "data-seq")])
-                links = found.all("a", "rel", rel)
-                if not links:
-                    return pages
-                at = str(links[0]["href"])
+            pages = pages_of(client, start, rel)
+            return [[str(each["data-seq"]) for each in page.all("article", "data-seq")] async for page in pages]
 
         forwards = await walk(path("/session", user="alice", session="s", after=0), "next")
         assert [seq for page in forwards for seq in page] == expected
@@ -385,18 +379,13 @@ async def test_an_unreadable_message_is_marked_among_the_others(
 
         async def walk(start: str, rel: str) -> list[int]:
             found: list[list[int]] = []
-            at = start
-            while True:
-                page = check_harmless((await client.get(at)).text)
+            async for page in pages_of(client, start, rel):
                 found.append([int(str(each["data-seq"])) for each in page.all("article", "data-seq")])
                 assert len(found[-1]) <= 50
                 marked = [int(str(each["data-seq"])) for each in page.all("article", "class", "message unreadable")]
                 assert marked == [each for each in found[-1] if each in seqs]
                 assert page.text.count("Unreadable message") == len(marked)
-                links = page.all("a", "rel", rel)
-                if not links:
-                    return [each for part in (found if rel == "next" else found[::-1]) for each in part]
-                at = str(links[0]["href"])
+            return [each for part in (found if rel == "next" else found[::-1]) for each in part]
 
         assert await walk(path("/session", user="alice", session="s", after=0), "next") == [*range(1, 121)]
         assert await walk(path("/session", user="alice", session="s"), "prev") == [*range(1, 121)]
@@ -435,17 +424,7 @@ async def test_extractions_are_listed_by_their_state(store: AgentStore, direct_u
     async with browser(store, store._database, _WRITES) as client:
 
         async def walk(**parameters: str) -> list[str]:
-            found: list[str] = []
-            where = path("/queue", **parameters)
-            while True:
-                page = check_harmless((await client.get(where)).text)
-                rows = [str(each["href"]) for each in page.all("a", "data-row")]
-                assert len(rows) <= 50
-                found += rows
-                following = page.all("a", "rel", "next")
-                if not following:
-                    return found
-                where = str(following[0]["href"])
+            return await links_of_rows(client, path("/queue", **parameters))
 
         waiting = await walk(show="waiting")
         numbers = [int(each.rpartition("+")[2]) for each in waiting]

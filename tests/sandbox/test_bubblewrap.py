@@ -580,22 +580,18 @@ async def test_destroyed_sandbox_leaves_nothing(bubblewrap: BubblewrapProvider) 
 
 @pytest.mark.parametrize("after", [0.0, 0.005, 0.02, 0.05, 0.08])
 async def test_cancelled_create_leaves_nothing(after: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = BubblewrapProvider()
     with tempfile.TemporaryDirectory(prefix="agentstore-") as base:  # other tests create sandboxes in /tmp meanwhile
         os.chmod(base, 0o1777)
         monkeypatch.setattr(handles, "find_base", lambda: base)
-        await check_that_a_cancelled_create_leaves_nothing(after, base)
-
-
-async def check_that_a_cancelled_create_leaves_nothing(after: float, base: str) -> None:
-    provider = BubblewrapProvider()
-    await provider.start()
-    descriptors = set(os.listdir("/proc/self/fd"))
-    call = asyncio.create_task(provider.create(SandboxSpec("test")))
-    await asyncio.wait({call}, timeout=after)
-    call.cancel()
-    await asyncio.wait({call})
-    await provider.stop()  # in case it was created before it could be cancelled
-    assert os.listdir(base) == []
+        await provider.start()
+        descriptors = set(os.listdir("/proc/self/fd"))
+        call = asyncio.create_task(provider.create(SandboxSpec("test")))
+        await asyncio.wait({call}, timeout=after)
+        call.cancel()
+        await asyncio.wait({call})
+        await provider.stop()  # in case it was created before it could be cancelled
+        assert os.listdir(base) == []
     assert bwrap_children() == []
     assert len(set(os.listdir("/proc/self/fd")) - descriptors) <= 1  # the descriptor of the listing itself
 

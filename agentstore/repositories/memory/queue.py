@@ -10,6 +10,7 @@ therefore listed first, and then claimed one by one by their keys.
 """
 
 from functools import partial
+from itertools import product
 from typing import Any
 
 from sqlalchemy import (
@@ -184,45 +185,16 @@ LIST_FAILED_OF_USER = Statement(
 LIST_FAILED_OF_USER_AFTER = Statement(
     partial(_list_failed, of_user=True, after=True), name="memory.list_failed_of_user_after", scope="user"
 )
-LIST_WAITING = Statement(
-    partial(_list_pending, leased=False, of_user=False, after=False), name="memory.list_waiting", scope="all"
-)
-LIST_WAITING_AFTER = Statement(
-    partial(_list_pending, leased=False, of_user=False, after=True), name="memory.list_waiting_after", scope="all"
-)
-LIST_WAITING_OF_USER = Statement(
-    partial(_list_pending, leased=False, of_user=True, after=False), name="memory.list_waiting_of_user", scope="user"
-)
-LIST_WAITING_OF_USER_AFTER = Statement(
-    partial(_list_pending, leased=False, of_user=True, after=True),
-    name="memory.list_waiting_of_user_after",
-    scope="user",
-)
-LIST_LEASED = Statement(
-    partial(_list_pending, leased=True, of_user=False, after=False), name="memory.list_leased", scope="all"
-)
-LIST_LEASED_AFTER = Statement(
-    partial(_list_pending, leased=True, of_user=False, after=True), name="memory.list_leased_after", scope="all"
-)
-LIST_LEASED_OF_USER = Statement(
-    partial(_list_pending, leased=True, of_user=True, after=False), name="memory.list_leased_of_user", scope="user"
-)
-LIST_LEASED_OF_USER_AFTER = Statement(
-    partial(_list_pending, leased=True, of_user=True, after=True),
-    name="memory.list_leased_of_user_after",
-    scope="user",
-)
+# Open jobs: all or of one user, from the first one or after another one.
 PENDING = {
-    "waiting": LIST_WAITING,
-    "waiting_after": LIST_WAITING_AFTER,
-    "waiting_of_user": LIST_WAITING_OF_USER,
-    "waiting_of_user_after": LIST_WAITING_OF_USER_AFTER,
-    "leased": LIST_LEASED,
-    "leased_after": LIST_LEASED_AFTER,
-    "leased_of_user": LIST_LEASED_OF_USER,
-    "leased_of_user_after": LIST_LEASED_OF_USER_AFTER,
+    key: Statement(
+        partial(_list_pending, leased=kind == "leased", of_user=bool(of_user), after=bool(after)),
+        name=f"memory.list_{key}",
+        scope="user" if of_user else "all",
+    )
+    for kind, of_user, after in product(("waiting", "leased"), ("", "_of_user"), ("", "_after"))
+    if (key := kind + of_user + after)
 }
-"""The statements that list open jobs: all or of one user, from the first one or after another one."""
 # The next user who has failed jobs.
 NEXT_FAILED_USER = Statement(
     select(_JOB.user_id)
