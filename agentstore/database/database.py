@@ -495,7 +495,12 @@ class Database:
     def pool_stats(self) -> PoolStats:
         """Return how many connections are open, in use and waited for."""
         size = self.settings.pool_size if self._engine is None else 0
-        return sum((pool.stats() for pool in self._pools.values()), PoolStats(size, self._pools.detached(), 0, 0))
+        found = sum((pool.stats() for pool in self._pools.values()), PoolStats(size, self._pools.detached(), 0, 0))
+        if self._engine is not None:
+            return found
+        # A connection that passes to another event loop meanwhile may be counted in both.
+        in_use = min(found.in_use, size)
+        return PoolStats(found.size, min(found.idle, size - in_use), in_use, found.waiting)
 
     async def _start(self, *previous: asyncio.Task[None] | None) -> None:
         await _wait_for(*previous)

@@ -17,7 +17,7 @@ import pytest
 from agentstore import AgentStore, Settings
 from agentstore.database.links import Link, Transport, link_of
 from agentstore.testing import text
-from tests.integration.test_loops import _backend, _count_backends
+from tests.integration.test_loops import _COUNT_BACKENDS, _backend, _count_backends
 from tests.support.proxy import Proxy
 
 _ROOT = Path(__file__).parents[2]
@@ -191,6 +191,7 @@ def test_threads_that_run_short_loops_share_the_connections(direct_url: str, run
     store = AgentStore(direct_url, settings=Settings(pool_size=4))
     run(store.sessions.append("alice", "s", text("first")))
     most: list[int] = []
+    done = threading.Event()
 
     def work(number: int) -> set[int]:
         backends = set()
@@ -199,8 +200,20 @@ def test_threads_that_run_short_loops_share_the_connections(direct_url: str, run
             most.append(store.pool_stats().open)
         return backends
 
-    with ThreadPoolExecutor(8) as executor:
+    async def count() -> int:
+        """Return how many connections there were at once."""
+        connection = await asyncpg.connect(direct_url)
+        counts = [0]
+        while not done.is_set():
+            counts.append(await connection.fetchval(_COUNT_BACKENDS))
+        await connection.close()
+        return max(counts)
+
+    with ThreadPoolExecutor(9) as executor:
+        counted = executor.submit(asyncio.run, count())
         used = set().union(*executor.map(work, range(8)))
+        done.set()
+        assert 1 <= counted.result() <= 4
     assert sorted(run(_texts(store))[1:]) == sorted(f"{number} {call}" for number in range(8) for call in range(10))
     assert max(most) <= 4
     assert len(used) < 20  # of 80 runs
