@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -13,7 +14,7 @@ from tests.support.servers import Server
 
 pytestmark = pytest.mark.slow
 
-ROLE = "limited"
+ROLE = f"limited_{os.getpid()}"  # other worker processes use the same server
 QUICK = {"auto_migrate": "off"}
 
 
