@@ -252,7 +252,7 @@ async def test_a_conversation_pairs_calls_with_outputs_and_places_states(in_memo
         assert [each["data-call"] for each in found.all("article", "data-call")] == ["call_1", "call_2"]
         assert found.all("article", "data-output") == []  # both are within their calls
         weather = html.index("get_weather")
-        assert weather < html.index("0.1") < html.index("search_trains")
+        assert weather < html.index('<span class="mf">0.1</span>') < html.index("search_trains")
         for tag in ("<table>", "<ol>", "<blockquote>", '<span class="k">def</span>'):
             assert tag in html
         states = [html.index(f"round={number}") for number in (1, 2, 3)]
