@@ -10,7 +10,7 @@ ARGS ?=
 PARALLEL ?= -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow oldest chaos combinations citus sandboxes peers adapters adapters-newest console-tests console-screens demo-pictures runtime previous lint types docs site-tests site-version release-check bench bench-quick scale mix profile clean
+.PHONY: help demo test slow oldest chaos combinations citus sandboxes peers adapters adapters-newest console-tests console-screens demo-pictures runtime previous lint types docs links site-tests site-version release-check bench bench-quick scale mix profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -161,6 +161,9 @@ docs: $(VENV)/docs/ready ## the documentation site in .site/html, built without 
 	@PYTHONPATH=. $(VENV)/docs/bin/python -m tests.support.site
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/python -m mkdocs build --strict
 	@! grep -rEn '<(script|link|img)[^>]* (src|href)="?(https?:)?//' --include='*.html' .site/html
+
+links: $(VENV)/pip ## request each external link of the pages and docstrings, and fail for one that leads nowhere (needs the network)
+	@$(BIN)/python -m tests.support.links $(ARGS)
 
 site-tests: $(VENV)/console $(VENV)/docs/ready ## the built site in a browser: both languages, phone and desktop, two versions (needs chromium, fonts-noto-cjk)
 	@PYTHONPATH=. $(VENV)/docs/bin/python -m tests.support.site

@@ -3,7 +3,7 @@
 Needs the package opentelemetry-api, which the extra ``otel`` installs. Only an application that has set a provider, or
 passes one, has spans and metrics: without one nothing is created. No global state is changed.
 
-https://opentelemetry.io/docs/specs/semconv/database/
+https://opentelemetry.io/docs/specs/semconv/db/
 """
 
 import inspect
