@@ -41,6 +41,11 @@ class Cgroup:
     folders: dict[str, Path]
     limits: SandboxLimits
 
+    @property
+    def weighs_processor(self) -> bool:
+        """Whether its processes are weighed as one process: not without the controller of processor time."""
+        return "cpu" in self.folders
+
     def add(self, pid: int) -> None:
         """Move a process into the group; what it starts belongs to it, too."""
         for folder in set(self.folders.values()):

@@ -1,4 +1,7 @@
-"""Enforce what the kernel does not: the memory of all processes of a sandbox together, where there are no cgroups."""
+"""Enforce what the kernel does not where there are no cgroups: limits of all processes of a sandbox together.
+
+They are the memory of its processes, and that they leave the processor to other work of the machine.
+"""
 
 import asyncio
 import errno
@@ -13,7 +16,9 @@ from agentstore.sandbox.processes import (
     estimate_mappings,
     estimate_memory,
     estimate_sockets,
+    has_autogroups,
     kill_same,
+    lower_sessions,
     measure_memory,
     read_available_memory,
 )
@@ -86,7 +91,7 @@ class MemoryWatch(Generic[_B]):
                 except OSError as error:
                     if error.errno not in (errno.ENOENT, errno.ENODEV):  # else it has just been ended
                         raise
-        polled = {each.pid: each for each in boxes if each.cgroup is None}
+        polled = {each.pid: each for each in boxes if each.cgroup is None or not each.cgroup.weighs_processor}
         if not polled:
             return
         available, kernel = read_available_memory()
@@ -103,7 +108,7 @@ class MemoryWatch(Generic[_B]):
         for pid, (memory, others) in found.items():
             used = sum(memory.values()) + others
             self._room = min(self._room, max(polled[pid].memory_limit - used, 0))
-            if used > polled[pid].memory_limit:
+            if polled[pid].cgroup is None and used > polled[pid].memory_limit:
                 await self._reduce(polled[pid], memory, others)
 
     async def _reduce(self, box: _B, memory: Mapping[Process, int], others: int) -> None:
@@ -133,10 +138,15 @@ class MemoryWatch(Generic[_B]):
 def _measure(limits: Mapping[int, int], *, counts_mappings: bool) -> dict[int, tuple[dict[Process, int], int]]:
     """Return the memory of the processes of each sandbox, and that of the kernel for them, by the pid of its box.
 
+    Their sessions are lowered meanwhile.
+
     Shared pages are counted once for each process unless the sandbox would then be above its limit.
     """
     found = {}
+    are_weighed = has_autogroups()
     for root, memory in estimate_memory(set(limits)).items():
+        if are_weighed:
+            lower_sessions(root, (each.pid for each in memory))
         others = estimate_sockets(root) + (estimate_mappings(each.pid for each in memory) if counts_mappings else 0)
         exact = measure_memory(memory) if sum(memory.values()) + others > limits[root] else memory
         found[root] = (exact, others)

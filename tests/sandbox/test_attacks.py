@@ -144,8 +144,6 @@ async def percentile_99(connection: "asyncpg.Connection[asyncpg.Record]", second
 
 
 @pytest.mark.chaos
-@pytest.mark.skipif(find_cgroups() is None, reason="without cgroups the kernel weighs each session of a sandbox")
-@pytest.mark.parametrize("provider", ["cgroups"], indirect=True)
 @pytest.mark.parametrize("name", ["processor", "memory", "forks", "locks", "sockets", "terminals"])
 async def test_application_is_hardly_slower_during_an_attack(
     provider: BubblewrapProvider, direct_url: str, name: str

@@ -13,7 +13,7 @@ from agentstore.errors import SandboxLost
 from agentstore.sandbox.bubblewrap import BubblewrapProvider
 from agentstore.sandbox.cgroups import find_cgroups
 from agentstore.sandbox.local import _Running
-from agentstore.sandbox.processes import estimate_memory, measure_memory
+from agentstore.sandbox.processes import estimate_memory, has_autogroups, measure_memory
 from agentstore.schemas.sandbox import SandboxLimits, SandboxSpec
 from tests.sandbox.conftest import TIMEOUT, Run
 
@@ -21,20 +21,31 @@ pytestmark = pytest.mark.bubblewrap
 
 SMALL = SandboxLimits(memory=300_000_000, processes=32, disk=16_000_000, files=500)
 
-# Processes that allocate 60 MB each; whatever is killed is started again.
+# Processes that allocate 60 MB each; whatever is killed is started again. It ends when 60 were started, or when 24 have
+# their memory at the same time, which no limit here allows.
 BURST = """
     import os, time
-    until, children = time.monotonic() + 3, 0
-    while time.monotonic() < until:
-        if children < 24:
-            if os.fork() == 0:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    started, running, ready = 0, set(), set()
+    while started < 60 and len(ready) < 24:
+        if len(running) < 24:
+            if (pid := os.fork()) == 0:
                 memory = b"x" * 60_000_000
-                time.sleep(60)
-            children += 1
+                os.write(writer, os.getpid().to_bytes(4, "little"))
+                time.sleep(600)
+            running.add(pid)
+            started += 1
         else:
             time.sleep(0.001)
-        while children and os.waitpid(-1, os.WNOHANG)[0]:
-            children -= 1
+        try:
+            pids = os.read(reader, 4096)
+        except BlockingIOError:
+            pids = b""
+        ready.update(int.from_bytes(pids[at : at + 4], "little") for at in range(0, len(pids), 4))
+        while running and (ended := os.waitpid(-1, os.WNOHANG)[0]):
+            running.remove(ended)
+        ready &= running
     os.kill(0, 9)
 """
 
@@ -123,6 +134,66 @@ async def test_locks_of_parts_of_files_are_limited(tool: Run, shell: Run) -> Non
         "python3 -c \"import sqlite3; c = sqlite3.connect('x'); c.execute('create table t(a)'); c.commit()\""
     )
     assert not result.is_error, result.text
+
+
+# Processes that use all processor time, each in a session of its own.
+BUSY_SESSIONS = """
+    import os
+    for _ in range(5):
+        if os.fork() == 0:
+            os.setsid()
+            break
+    while True: pass
+"""
+
+
+@pytest.mark.parametrize("bubblewrap", ["no cgroups"], indirect=True)
+async def test_sessions_of_a_sandbox_leave_the_processor_to_other_work(bubblewrap: BubblewrapProvider) -> None:
+    handle = await bubblewrap.create(SandboxSpec("test"))
+    script = {"path": "script.py", "content": textwrap.dedent(BUSY_SESSIONS)}
+    await bubblewrap.exec(handle, "write_file", script, TIMEOUT)
+    (running,) = bubblewrap._running.values()
+    command = {"command": "python3 script.py"}
+    attack = asyncio.create_task(bubblewrap.exec(handle, "run_shell_command", command, TIMEOUT))
+    async with asyncio.timeout(TIMEOUT):
+        while len(busy := read_sessions(running.pid)) < 6 or not all(map(is_lowered, busy)):
+            await asyncio.sleep(0.05)
+    loop = [sys.executable, "-c", "while True: pass"]
+    others = [await asyncio.create_subprocess_exec(*loop, start_new_session=True) for _ in range(os.cpu_count() or 1)]
+    try:
+        began = sum(map(read_processor_time, busy))
+        while (time_of_others := sum(read_processor_time(each.pid) for each in others)) < 1:
+            await asyncio.sleep(0.05)
+        time_of_sandbox = sum(map(read_processor_time, busy)) - began
+    finally:
+        for each in others:
+            each.kill()
+            await each.wait()
+        attack.cancel()
+        await asyncio.wait({attack})
+    assert time_of_sandbox < 0.2 * time_of_others
+
+
+def read_sessions(root: int) -> list[int]:
+    """Return the first processes of the sessions below a process."""
+    return [each.pid for each in estimate_memory({root}).get(root, {}) if is_first_of_session(each.pid)]
+
+
+def is_first_of_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
+
+
+def is_lowered(pid: int) -> bool:
+    return not has_autogroups() or Path(f"/proc/{pid}/autogroup").read_text().endswith("nice 19\n")
+
+
+def read_processor_time(pid: int) -> float:
+    """Return the seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.parametrize("held", [0, 450])
