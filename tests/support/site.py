@@ -37,6 +37,10 @@ _PICTURE = re.compile(
     r'<img alt="([^"]+)" src="([^"]+)">\s*</picture>'
 )
 _LANGUAGE_SWITCH = re.compile(r"^\[[^\]]+\]\(README(\.zh)?\.md\)\n\n", re.MULTILINE)
+# What the search shows of files that a page links: programs below the pages, tests not at all.
+_SEARCH = {"examples": "boost: 0.2", "tests": "exclude: true"}
+# A page that is read in a hurry comes first.
+_FIRST = {"operations.md", "operations.zh.md"}
 _LANGUAGES = {".py": "python", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".sql": "sql"}
 _STALE = {
     "zh": '!!! warning "本页译文已过期"\n    英文原文在翻译之后有改动，请以<a href="{source}">英文版</a>为准。\n',
@@ -87,7 +91,8 @@ def source_page(path: str) -> str:
         files = [ROOT / each for each in tracked.split() if not each.endswith(".jsonl")]
     else:
         files = [file]
-    parts = [f"# {path}\n"]
+    search = next((each for folder, each in _SEARCH.items() if path.startswith(folder)), "boost: 0.2")
+    parts = [f"---\nsearch:\n  {search}\n---\n# {path}\n"]
     for each in files:
         heading = f"## {each.name}\n\n" if file.is_dir() else ""
         language = _LANGUAGES.get(each.suffix, "text")
@@ -106,13 +111,34 @@ def add_anchors(text: str, source: str) -> str:
     Raises:
         ValueError: the headings have other levels than those of the source.
     """
+    anchors = _anchors_of_source(text, source)
+    for each in reversed(_headings(text)):
+        text = f"{text[: each.end()]} {{ #{anchors[anchor_of(each[2])]} }}{text[each.end() :]}"
+    return re.sub(r"(?<=\]\(#)[^)]+", lambda link: anchors.get(link[0], link[0]), text)
+
+
+def _anchors_of_source(text: str, source: str) -> dict[str, str]:
+    """Return the anchors of the headings of a source by those of its translation."""
     originals, headings = _headings(source), _headings(text)
     if [each[1] for each in originals] != [each[1] for each in headings]:
         raise ValueError("a translation needs the headings of its source")
-    anchors = {anchor_of(each[2]): anchor_of(original[2]) for each, original in zip(headings, originals, strict=True)}
-    for each in reversed(headings):
-        text = f"{text[: each.end()]} {{ #{anchors[anchor_of(each[2])]} }}{text[each.end() :]}"
-    return re.sub(r"(?<=\]\(#)[^)]+", lambda link: anchors.get(link[0], link[0]), text)
+    return {anchor_of(each[2]): anchor_of(original[2]) for each, original in zip(headings, originals, strict=True)}
+
+
+def link_anchors(text: str, folder: Path) -> str:
+    """Return a page in which links to a heading of a translation have the anchor that it has on the site."""
+
+    def rewrite(link: re.Match[str]) -> str:
+        page = translations.find((folder / link[1]).resolve())
+        if page is None:
+            return link[0]
+        try:
+            anchors = _anchors_of_source(page.page.read_text("utf-8"), page.source.read_text("utf-8"))
+        except ValueError:  # out of date: the site has the source in its place
+            return link[1]
+        return f"{link[1]}#{anchors.get(link[2], link[2])}"
+
+    return re.sub(r"(?<=\]\()(?!\w+:)([^)#\s]+\.zh\.md)#([^)\s]+)", rewrite, text)
 
 
 def _headings(text: str) -> list[re.Match[str]]:
@@ -143,6 +169,7 @@ def main() -> None:
             shutil.copy(ROOT / path, page)
             continue
         text = _LANGUAGE_SWITCH.sub("", (ROOT / path).read_text(encoding="utf-8"))
+        text = link_anchors(text, (ROOT / path).parent)
         text = rewrite_links(switch_pictures(text), path, linked)
         if translation := translations.find(ROOT / path):
             # Within the pages of a language, a link to a page leads to its translation if there is one.
@@ -157,6 +184,8 @@ def main() -> None:
                 continue  # the site has the source instead
             if translation.is_stale:
                 text = mark_as_stale(text, translation)
+        if page.name in _FIRST:
+            text = f"---\nsearch:\n  boost: 2\n---\n{text}"
         page.write_text(text, encoding="utf-8")
     for name, text in reference.pages().items():
         page = PAGES / "reference" / name

@@ -1,14 +1,15 @@
 """The documentation site: its navigation, links, diagram and translations."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
 import agentstore
-from tests.support import diagram, reference, translations
+from tests.support import diagram, reference, site_search, translations
 from tests.support.documents import PAGES, ROOT, blocks
-from tests.support.site import add_anchors, mark_as_stale, rewrite_links, switch_pictures
+from tests.support.site import add_anchors, link_anchors, mark_as_stale, rewrite_links, switch_pictures
 from tests.support.translations import Translation, find, find_all, update
 
 
@@ -93,6 +94,27 @@ def test_the_reference_is_that_of_the_code() -> None:
     assert "async create_session(\n    user_id: str,\n" in services
 
 
+def test_the_search_of_a_language_has_its_pages() -> None:
+    places = ["faq.html", "faq.html#why", "adk.html", "zh/faq.html", "zh/faq.html#why"]
+    index = {"config": {"lang": ["en", "zh"]}, "docs": [{"location": each, "text": each} for each in places]}
+    english, chinese = site_search.split(index)
+    assert english["config"] == {"lang": ["en"]}
+    assert [each["location"] for each in english["docs"]] == ["faq.html", "faq.html#why", "adk.html"]
+    assert chinese["config"] == {"lang": ["en", "zh"]}
+    assert [each["location"] for each in chinese["docs"]] == ["zh/faq.html", "zh/faq.html#why", "zh/adk.html"]
+
+
+def test_links_lead_to_headings_of_translations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translations, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    source, page = tmp_path / "docs/page.md", tmp_path / "docs/page.zh.md"
+    source.write_text("# Title\n\n## First\n", encoding="utf-8")
+    page.write_text("# 标题\n\n## 第一\n", encoding="utf-8")
+    update(page)
+    text = "[a](docs/page.zh.md#第一) [b](docs/page.zh.md) [c](docs/page.md#first) [d](https://x.org/page.zh.md#x)"
+    assert link_anchors(text, tmp_path) == text.replace("#第一", "#first")
+
+
 def _code(page: Path) -> list[str]:
     """Return the blocks of a page without their comments, which are translated."""
     return [re.sub(r"\s*#.*", "", each.code) for each in blocks(page)]
@@ -107,8 +129,12 @@ def test_the_code_of_a_translation_is_that_of_its_source(page: Translation) -> N
 def test_every_public_name_has_an_example() -> None:
     examples = [each.code for page in PAGES for each in blocks(page) if each.language == "python"]
     examples += [each.read_text(encoding="utf-8") for each in (ROOT / "examples").glob("*.py")]
-    named = set(re.findall(r"\w+", "\n".join(examples)))
-    assert [name for name in agentstore.__all__ if name not in named] == []
+    used: set[str] = set()  # a name that is only imported, or is a word of a comment, has no example
+    for example in examples:
+        for node in ast.walk(ast.parse(example)):
+            if isinstance(node, ast.Name | ast.Attribute):
+                used.add(node.id if isinstance(node, ast.Name) else node.attr)
+    assert [name for name in agentstore.__all__ if name not in used] == []
 
 
 def test_every_call_has_an_example() -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from agentstore import AgentStore, Message
 from agentstore.adapters.openai_agents import AgentStoreSession, AgentStoreSessions
 from tests.adapters.openai_agents.items import ITEMS, OTHER_ITEMS
-from tests.support.documents import ROOT, blocks, run_python, seed
+from tests.support.documents import ROOT, blocks, run_process, run_python, seed
 
 pytestmark = pytest.mark.adapters
 
@@ -432,7 +432,7 @@ async def test_imported_items_are_read_as_they_were(
 
 
 async def test_the_python_of_the_page_runs_twice(
-    store: AgentStore, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: AgentStore, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import agents
 
@@ -443,11 +443,24 @@ async def test_the_python_of_the_page_runs_twice(
 
     engine = create_async_engine(make_url(database_url).set(drivername="postgresql+asyncpg"))
     old = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."}]
-    await SQLAlchemySession("old-chat", engine=engine, create_tables=True).add_items(old)
+    theirs = SQLAlchemySession("old-chat", engine=engine, create_tables=True)
+    await theirs.add_items(old)
+    environment = {"OLD_DATABASE_URL": engine.url.render_as_string(hide_password=False)}
+    printed = []
     for _ in range(2):
         model = _scripted(*[_answer("A little.")] * 20)
         names = {**await seed(store), "engine": engine, "model": model, "Agent": agents.Agent, "Runner": agents.Runner}
         for block in page:
-            await run_python(block, names)
+            if "asyncio.run(" in block.code:
+                (tmp_path / "move.py").write_text(block.code, encoding="utf-8")
+                printed.append(await run_process("python", "move.py", environment=environment, folder=tmp_path))
+            else:
+                await run_python(block, names)
+        old.append({"role": "user", "content": "And today?"})  # what the old version stores between two copies
+        await theirs.add_items(old[-1:])
+    assert printed == ["old-chat of alice: 2 copied\n", "old-chat of alice: 1 copied\n"]
+    assert await AgentStoreSession("old-chat", store, user_id="alice").get_items() == old[:3]
+    await AgentStoreSession("old-chat", store, user_id="alice").add_items([{"role": "user", "content": "New"}])
+    last = await run_process("python", "move.py", environment=environment, folder=tmp_path)
+    assert last == "old-chat of alice: differs, since both stores have new items\n"
     await engine.dispose()
-    assert await AgentStoreSession("old-chat", store, user_id="alice").get_items() == old
