@@ -2,9 +2,12 @@
 
 import gzip
 import json
+import os
 import re
 import shutil
+import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from fastapi import FastAPI, Response
 from agentstore import AgentStore
 from tests.support.cli import run
 from tests.support.documents import PAGES, ROOT, Block, blocks, run_process, run_pytest, run_python, seed
+from tests.support.forked_commands import forked_commands
 from tests.support.servers import Server
 
 # Blocks that are not run here, by a part of their code, and why.
@@ -132,11 +136,24 @@ async def _request_every_route(app: FastAPI) -> None:
                 assert response.status_code == 200, f"{method} {path}: {response.text}"
 
 
+@pytest.fixture(scope="module")
+def search_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """PATH with the command in forks. The wheel's step and ``make bench-quick`` run it as it is installed."""
+    with forked_commands(tmp_path_factory.mktemp("commands")) as folder:
+        yield os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
 @pytest.mark.documentation
 @pytest.mark.parametrize("page", _selected("bash"))
 async def test_commands_run_twice(
-    page: list[Block], environment: dict[str, str], database_url: str, other_url: str, tmp_path: Path
+    page: list[Block],
+    environment: dict[str, str],
+    search_path: str,
+    database_url: str,
+    other_url: str,
+    tmp_path: Path,
 ) -> None:
+    environment = {**environment, "PATH": search_path}
     _write_files(tmp_path)
     # The URLs of the pages are those of databases of this test.
     hosts = {
