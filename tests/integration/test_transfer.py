@@ -334,19 +334,20 @@ async def test_a_session_with_more_messages_than_the_export_is_skipped(
     assert await any_other.sessions.get_session("alice", "alice") == session
 
 
-def _truncated(data: bytes) -> list[bytes]:
+def _truncated(data: bytes, count: int) -> list[bytes]:
     rng = random.Random(1)
     ends = [at + 1 for at in range(len(data) - 1) if data[at : at + 1] == b"\n"]
-    return [data[:at] for at in [0, 1, 60, *rng.sample(ends, 12), *rng.sample(range(len(data)), 12), len(data) - 1]]
+    places = [0, 1, 60, *rng.sample(ends, count), *rng.sample(range(len(data)), count), len(data) - 1]
+    return [data[:at] for at in places]
 
 
-def _modified(data: bytes) -> list[bytes]:
+def _modified(data: bytes, count: int) -> list[bytes]:
     rng = random.Random(2)
     found = [data + b"x", data + data.splitlines(keepends=True)[1]]
-    for at in rng.sample(range(data.index(b"\n") + 1, len(data) - 100), 25):
+    for at in rng.sample(range(data.index(b"\n") + 1, len(data) - 100), 2 * count):
         found.append(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
     whole = data.splitlines(keepends=True)
-    for at in rng.sample(range(2, len(whole) - 1), 8):
+    for at in rng.sample(range(2, len(whole) - 1), count):
         found.append(b"".join(whole[:at] + whole[at + 1 :]))
         found.append(b"".join([*whole[:at], whole[at], *whole[at:]]))
         found.append(b"".join([*whole[: at - 1], whole[at], whole[at - 1], *whole[at + 1 :]]))
@@ -354,17 +355,19 @@ def _modified(data: bytes) -> list[bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("count", [4, pytest.param(12, marks=pytest.mark.chaos)])
 @pytest.mark.parametrize("damage", [_truncated, _modified])
 async def test_a_truncated_or_modified_file_is_rejected_before_anything_is_written(
     filled: AgentStore,
     other: AgentStore,
     other_url: str,
-    damage: Callable[[bytes], list[bytes]],
+    damage: Callable[[bytes, int], list[bytes]],
+    count: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     data = await export_of(filled)
-    for damaged in damage(data):
+    for damaged in damage(data, count):
         with pytest.raises(InvalidContent):
             await other.restore(io.BytesIO(damaged))
     assert not any((await all_rows(other_url)).values())
@@ -481,12 +484,14 @@ async def test_vectors_are_restored_only_where_vectors_are_enabled(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("interruptions", [5, pytest.param(15, marks=pytest.mark.chaos)])
 async def test_an_interrupted_export_is_resumed(
     filled: AgentStore,
     other: AgentStore,
     direct_url: str,
     other_url: str,
     tmp_path: Path,
+    interruptions: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
@@ -495,7 +500,7 @@ async def test_an_interrupted_export_is_resumed(
         await filled.export(file)
     whole = path.read_bytes()
     rng = random.Random(3)
-    for at in [len(whole) - 1, *rng.sample(range(whole.index(b"\n") + 1, len(whole)), 15)]:
+    for at in [len(whole) - 1, *rng.sample(range(whole.index(b"\n") + 1, len(whole)), interruptions)]:
         path.write_bytes(whole[:at])
         with path.open("r+b") as file:
             progress = await filled.export(file)

@@ -204,13 +204,17 @@ async def test_what_a_write_would_refuse_is_refused_with_its_line(
 ) -> None:
     data = await _fill(store)
     wrong: list[str] = []
+    files: dict[str, bytes] = {}
+    for kind, (damage, _) in _INVALID.items():
+        damaged = damage(data)
+        assert damaged != data, kind
+        files[kind] = signed_again(damaged).getvalue()
     async with AgentStore(other_url) if kind_of_store == "postgres" else AgentStore.in_memory() as other:
 
         async def is_refused(kind: str, **options: Any) -> None:
-            damage, reason = _INVALID[kind]
-            assert damage(data) != data, kind
+            _, reason = _INVALID[kind]
             try:
-                await other.restore(signed_again(damage(data)), **options)
+                await other.restore(io.BytesIO(files[kind]), **options)
             except (InvalidContent, LimitExceeded) as error:
                 if re.search(rf"line \d+: .*(?:{reason})", str(error)) is None:
                     wrong.append(f"{kind}: {error}")

@@ -53,13 +53,14 @@ def signed(rows: Sequence[bytes], **header: Any) -> io.BytesIO:
 
 def signed_again(data: bytes) -> io.BytesIO:
     """Return a modified export with valid checksums."""
-    digest, out = hashlib.sha256(), b""
+    digest = hashlib.sha256()
+    out: list[bytes] = []
     for each in data.splitlines(keepends=True):
         if each.startswith((b'{"end":', b'{"finished":')):
             each = each[: each.rindex(b'"sha256":"')] + b'"sha256":"%b"}}\n' % digest.hexdigest().encode()
         digest.update(each)
-        out += each
-    return io.BytesIO(out)
+        out.append(each)
+    return io.BytesIO(b"".join(out))
 
 
 async def all_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
