@@ -24,9 +24,11 @@ _MOVED = {
     "CONTRIBUTING.md": "contributing.md",
 }
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
-# The end of a line within a Chinese paragraph, which would be shown as a space.
+# The end of a line within a Chinese paragraph, which would be shown as a space: between Chinese characters, perhaps of
+# a link, and after full-width punctuation.
 _CHINESE_LINE_END = re.compile(
-    r"(?<=[\u2018-\u201d\u3000-\u9fff\uff00-\uffef])\n *(?=[\u2018-\u201d\u3000-\u9fff\uff00-\uffef])"
+    r"(?<=[\u2018-\u201d\u3000-\u9fff\uff00-\uffef])\n *(?=\[?[\u2018-\u201d\u3000-\u9fff\uff00-\uffef])"
+    r"|(?<=[\u3001-\u3011\uff00-\uffef])\n *(?=[A-Za-z\[]|`(?!``))"
 )
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^(#+) (.*)$", re.MULTILINE)
@@ -81,6 +83,18 @@ def rewrite_links(text: str, path: str, linked: set[str]) -> str:
 def switch_pictures(text: str) -> str:
     """Return a page whose pictures follow the theme of the site, which a reader may switch."""
     return _PICTURE.sub(r"![\2](\3#only-light)\n![\2](\1#only-dark)", text)
+
+
+def join_lines(text: str) -> str:
+    """Return a Chinese page without the ends of lines that would be shown as spaces; blocks of code are unchanged."""
+    parts = []
+    end = 0
+    for block in [*_FENCE.finditer(text), None]:
+        parts.append(_CHINESE_LINE_END.sub("", text[end : block.start() if block else None]))
+        if block:
+            parts.append(block[0])
+            end = block.end()
+    return "".join(parts)
 
 
 def source_page(path: str) -> str:
@@ -175,7 +189,7 @@ def main() -> None:
             # Within the pages of a language, a link to a page leads to its translation if there is one.
             text = text.replace(f".{translation.language}.md", ".md")
             text = translations.without_head(text)  # or the title of the page would not be its first heading
-            text = _CHINESE_LINE_END.sub("", text)
+            text = join_lines(text)
             try:
                 text = add_anchors(text, translation.source.read_text(encoding="utf-8"))
             except ValueError:

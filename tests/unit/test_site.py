@@ -9,7 +9,7 @@ import pytest
 import agentstore
 from tests.support import diagram, reference, site_search, translations
 from tests.support.documents import PAGES, ROOT, blocks
-from tests.support.site import add_anchors, link_anchors, mark_as_stale, rewrite_links, switch_pictures
+from tests.support.site import add_anchors, join_lines, link_anchors, mark_as_stale, rewrite_links, switch_pictures
 from tests.support.translations import Translation, find, find_all, update
 
 
@@ -66,6 +66,13 @@ def test_a_stale_translation_says_so_below_its_title() -> None:
     stale = Translation(ROOT / "docs" / "faq.zh.md", ROOT / "docs" / "faq.md", "zh", is_stale=True)
     marked = mark_as_stale("<!-- head -->\n# 标题\n\n正文\n", stale)
     assert re.fullmatch(r'<!-- head -->\n# 标题\n\n!!! warning .*href="\.\./faq\.html".*\n\n正文\n', marked, re.DOTALL)
+
+
+def test_the_end_of_a_chinese_line_is_no_space() -> None:
+    code = "\n\n```python\n# 完成：\nawait x\n```\n\n列表：\n- 一\n- 二\n"
+    assert join_lines(f"见\n[导入](a.md)，\n`append` 与\nAPI；\n  调用：{code}") == (
+        f"见[导入](a.md)，`append` 与\nAPI；调用：{code}"
+    )
 
 
 def test_headings_of_a_translation_have_the_anchors_of_its_source() -> None:
