@@ -132,6 +132,7 @@ def test_the_switch_leads_to_the_older_version_which_stays(page: Page, site: str
         ("", "erase", "retention.html"),
         ("zh/", "Unavailable", "operations.html"),
         ("zh/", "SQLAlchemySession", "openai-agents.html"),
+        ("zh/", "记忆", "memory.html"),
         ("zh/", "重试", ""),
     ],
 )
