@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -67,9 +68,8 @@ def empty_databases(server: Server, template: str, has_pgvector: bool) -> Iterat
     asyncio.run(server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
     if has_pgvector:
         asyncio.run(migrate.enable_vectors(server.url_of(name)))
-    copies = Databases(server, name)
-    yield copies
-    copies.close()
+    with closing(Databases(server, name)) as databases:
+        yield databases
     asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
@@ -91,13 +91,19 @@ def filled_template(server: Server, empty_databases: Databases, has_pgvector: bo
     empty_databases.give_back(name)
 
 
+@pytest.fixture(scope="module")
+def filled_databases(server: Server, filled_template: str) -> Iterator[Databases]:
+    """Databases with rows in every table."""
+    with closing(Databases(server, filled_template)) as databases:
+        yield databases
+
+
 @pytest.fixture
-def database_name(server: Server, filled_template: str) -> Iterator[str]:
+def database_name(filled_databases: Databases) -> Iterator[str]:
     """The name of a copy of the filled database."""
-    name = f"{filled_template}_copy"
-    asyncio.run(server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{filled_template}"'))
+    name = filled_databases.take()
     yield name
-    asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    filled_databases.give_back(name)
 
 
 @pytest.fixture
