@@ -25,6 +25,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from itertools import takewhile
 from typing import Annotated, Any, NamedTuple
@@ -92,8 +93,9 @@ SECTIONS = {
 COMMANDS = {name: info for section in SECTIONS.values() for name, info in section.items()}
 
 
+@cache
 def load_command(name: str) -> Any:
-    """Import the module of a command and return the command, a ``click.Command``.
+    """Import the module of a command and return the command, a ``click.Command``, which later calls return as well.
 
     Raises:
         KeyError: there is no such command.
