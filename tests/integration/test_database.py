@@ -183,14 +183,24 @@ async def _two_statements(database: Database, value: int) -> list[Any]:
 async def test_a_cancelled_statement_is_cancelled_on_the_server(
     database: Database, observer: asyncpg.Connection
 ) -> None:
-    task = asyncio.create_task(database.fetch(ECHO, value=1, seconds=60.0))
-    while not await _open_transactions(observer):
-        await asyncio.sleep(0.01)
-    task.cancel()
+    """It ends while an equal one that began before it is running."""
+    calls: list[asyncio.Task[object]] = []
+    for count in (1, 2):
+        calls.append(asyncio.create_task(database.fetch(ECHO, value=1, seconds=60.0)))
+        while await _open_transactions(observer) != count:
+            await asyncio.sleep(0.01)
+    earlier, later = calls
+    later.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await task
+        await later
+    await _wait_for_checkouts(database, 1)
+    while await _open_transactions(observer) == 2:  # by a second request, if the first came before the statement
+        await asyncio.sleep(0.01)
+    assert not earlier.done()
+    earlier.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await earlier
     await _wait_for_checkouts(database, 0)
-    assert await _open_transactions(observer) == 0
 
 
 async def test_calls_cancelled_before_a_connection_opens_do_not_starve_the_pool(

@@ -277,7 +277,7 @@ async def test_the_pool_adds_up_under_load_cancels_and_failures(
         await asyncio.sleep(0.01)
         for each in running[::3]:
             each.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        results += await asyncio.gather(*running, return_exceptions=True)
         async with asyncio.timeout(60):
             while store.pool_stats().in_use:
                 await asyncio.sleep(0.001)
@@ -291,7 +291,8 @@ async def test_the_pool_adds_up_under_load_cancels_and_failures(
         assert count == {"idle": stats.idle, "used": 0}
         assert 1 <= stats.idle <= 3
         (timeouts,) = metrics["db.client.connection.timeouts"]
-        assert timeouts.value == 3
+        # On a busy machine, some of the later calls as well.
+        assert timeouts.value == sum(isinstance(each, PoolTimeout) for each in results)
         (created,) = metrics["db.client.connection.create_time"]
         discarded = sum(point.value for point in metrics.get("agentstore.connections.discarded", ()))
         assert created.count - discarded == stats.open
