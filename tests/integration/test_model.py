@@ -262,11 +262,18 @@ def test_in_memory_and_postgres_return_the_same_results(database_url: str, setti
             self.compare("sessions.list_sessions", "alice")
             self.compare("states.list_states", "alice", "s")
 
+    without_result = {"sessions.set_title", "sessions.set_metadata", "memory.add_memory"}
+
+    def is_effective() -> bool:
+        return all(count > examples // 20 for call, count in effective.items() if call not in without_result)
+
     with runner:
         run_state_machine_as_test(Model, settings=_settings(examples))
+        for _ in range(10):  # one of the calls may have found nothing in a few random runs
+            if not is_effective():
+                run_state_machine_as_test(Model, settings=_settings(examples))
         runner.run(postgres.stop())
-    without_result = {"sessions.set_title", "sessions.set_metadata", "memory.add_memory"}
-    assert all(count > examples // 20 for call, count in effective.items() if call not in without_result), effective
+    assert is_effective(), effective
 
 
 def _settings(examples: int) -> settings:
