@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import asyncpg
 import pytest
+import pytest_asyncio
 
 from agentstore import (
     AgentStore,
@@ -54,7 +56,10 @@ from agentstore.schemas.memory_filters import ListFilters, SearchFilters
 from agentstore.testing import text
 from tests.integration.extraction.support import EchoExtractor
 from tests.support.checkpoints import checkpoint_of, write_of
+from tests.support.databases import Databases
 from tests.support.exports import signed
+from tests.support.pgbouncer import PgBouncer
+from tests.support.servers import Server
 
 _TIME = datetime(2025, 1, 1, tzinfo=UTC)
 _PAGE = 10_000
@@ -195,6 +200,9 @@ _CLASSES: tuple[type[Any], ...] = (
 )
 
 
+_OF_SANDBOXES = (InMemorySandboxService, PostgresSandboxService)
+
+
 def _methods(cls: type[Any]) -> Iterator[tuple[str, dict[str, inspect.Parameter]]]:
     """Yield the public methods of a class that take arguments, without those of its lifecycle."""
     for name, method in inspect.getmembers(cls, inspect.isfunction):
@@ -223,25 +231,61 @@ def test_every_parameter_is_an_id_a_number_or_neither() -> None:
     assert filters == _NESTED_IDS["filters"].keys() | _FILTERS.keys() | _OTHER_FILTERS
 
 
+@pytest.fixture(scope="module")
+def database_name(databases: Databases) -> Iterator[str]:
+    """The name of the database of the module, which is emptied for each test: creating one takes longer."""
+    name = databases.take()
+    yield name
+    databases.give_back(name)
+
+
+@asynccontextmanager
+async def _opened(cls: type[Any], *url: str, settings: Settings) -> AsyncIterator[Any]:
+    async with AsyncExitStack() as stack:
+        options: dict[str, Any] = {"settings": settings}
+        if cls in (InMemoryMemoryService, PostgresMemoryService, AgentStore):
+            options["extractor"] = EchoExtractor()
+        if cls in _OF_SANDBOXES:
+            provider = UnsafeSubprocessProvider()
+            stack.push_async_callback(provider.stop)
+            options["provider"] = provider
+        yield await stack.enter_async_context(cls(*url, **options))
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def shared(
+    server: Server, pgbouncer: PgBouncer | None, database_name: str
+) -> AsyncIterator[Callable[[type[Any]], Any]]:
+    """Open services on a database without rows; most are opened once."""
+    direct_url = server.url_of(database_name)
+    url = direct_url if pgbouncer is None else pgbouncer.url_of(database_name)
+    settings = Settings() if pgbouncer is None else Settings(pooler="transaction", migration_database_url=direct_url)
+    administrator = await asyncpg.connect(direct_url)
+    services: dict[type[Any], Any] = {}
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(administrator.close)
+
+        @asynccontextmanager
+        async def opened(cls: type[Any]) -> AsyncIterator[Any]:
+            await administrator.execute("DELETE FROM agentstore.users; DELETE FROM agentstore.app_values")
+            if cls in _OF_SANDBOXES:  # which hold leases
+                async with _opened(cls, url, settings=settings) as service:
+                    yield service
+                return
+            if cls not in services:
+                services[cls] = await stack.enter_async_context(_opened(cls, url, settings=settings))
+            yield services[cls]
+
+        yield opened
+
+
 @pytest.fixture
 def open_service(request: pytest.FixtureRequest, cls: type[Any]) -> Callable[[type[Any]], Any]:
-    is_in_memory = cls.__name__.startswith("InMemory")  # then no database is created
-    arguments = () if is_in_memory else (request.getfixturevalue("database_url"),)
-    settings = Settings() if is_in_memory else request.getfixturevalue("settings")
-
-    @asynccontextmanager
-    async def opened(cls: type[Any]) -> AsyncIterator[Any]:
-        async with AsyncExitStack() as stack:
-            options: dict[str, Any] = {"settings": settings}
-            if cls in (InMemoryMemoryService, PostgresMemoryService, AgentStore):
-                options["extractor"] = EchoExtractor()
-            if cls in (InMemorySandboxService, PostgresSandboxService):
-                provider = UnsafeSubprocessProvider()
-                stack.push_async_callback(provider.stop)
-                options["provider"] = provider
-            yield await stack.enter_async_context(cls(*arguments, **options))
-
-    return opened
+    """Return a function that opens a service without rows."""
+    if cls.__name__.startswith("InMemory"):  # then no database is created
+        return partial(_opened, settings=Settings())
+    found: Callable[[type[Any]], Any] = request.getfixturevalue("shared")
+    return found
 
 
 async def _call(service: Any, name: str, parameters: dict[str, inspect.Parameter], /, **changes: Any) -> None:
@@ -279,6 +323,7 @@ async def _check(service: Any, name: str, parameters: dict[str, inspect.Paramete
     raise AssertionError(f"{name} accepts {changes!s:.100}")
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("cls", "name"), _CASES)
 async def test_ids(open_service: Any, cls: type[Any], name: str) -> None:
     parameters = dict(_methods(cls))[name]
@@ -323,6 +368,7 @@ def _filter_argument(name: str, value: Any) -> dict[str, Any]:
     return {"filters": {name: value}}
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("cls", "name"), _CASES)
 async def test_numbers(open_service: Any, cls: type[Any], name: str) -> None:
     parameters = dict(_methods(cls))[name]
