@@ -36,10 +36,11 @@ from tests.support.pgbouncer import PgBouncer, free_port
 from tests.support.servers import Server, container, copy_cluster, data_folder, existing_server
 from tests.support.vectors import WordEmbedder, is_available
 
-# A slow example on a loaded machine is not a failure.
-hypothesis.settings.register_profile(
-    "agentstore", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
+# A slow example on a loaded machine is not a failure. `make chaos` tries more examples.
+for _name, _examples in (("agentstore", 40), ("long", 1_000)):
+    hypothesis.settings.register_profile(
+        _name, deadline=None, max_examples=_examples, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
 hypothesis.settings.load_profile("agentstore")
 
 
