@@ -102,7 +102,8 @@ class _Sandbox:
                     raise OSError(error, "the group has been removed")
                 sandbox.updates += 1
 
-        self.cgroup: Cgroup | None = _Group(2, {}, SandboxLimits())
+        # With a folder for processor time; else the sessions of all processes below the pid 0 would be lowered.
+        self.cgroup: Cgroup | None = _Group(2, {"cpu": Path()}, SandboxLimits())
 
 
 @pytest.mark.parametrize("error", [errno.ENOENT, errno.ENODEV])
