@@ -6,6 +6,7 @@ import random
 import string
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import product
 from typing import Any
 
 import pytest
@@ -518,22 +519,23 @@ async def test_vector_searches_filter_by_namespace_and_metadata(
             assert {hit.message.id for hit in hits} == {f"m{number}" for number in expected}
 
 
-@pytest.mark.parametrize("id", HOSTILE_IDS)
 async def test_facts_of_other_users_are_isolated(
-    services: tuple[InMemoryMemoryService, PostgresMemoryService], id: str
+    services: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
-    other = f"{id}x" if len(id) < 500 else "x"
     fact = MemoryItem(id="f", text="likes tea")
-    for service in services:
+    for service, id in product(services, HOSTILE_IDS):
+        other = f"{id}x" if len(id) < 500 else "x"
         await service.save_items(id, fact, id)
         await service.save_items(other, {"id": "f", "text": "likes coffee"}, id)
         await service.save_items(other, [], id, supersedes=["f"])
-        assert [hit.item for hit in await service.search(id, "likes")] == [fact]
-        assert list(await service.list_items(id)) == [fact]
-        assert list(await service.list_items(other)) == []
-        assert await service.search(other, "likes") == []
-        assert await service.delete_memory(other) == Deleted(memories=1)
-        assert list(await service.list_items(id)) == [fact]
+        assert [hit.item for hit in await service.search(id, "likes")] == [fact], id
+        assert list(await service.list_items(id)) == [fact], id
+        assert list(await service.list_items(other)) == [], id
+        assert await service.search(other, "likes") == [], id
+        assert await service.delete_memory(other) == Deleted(memories=1), id
+        assert list(await service.list_items(id)) == [fact], id
+    for service, id in product(services, HOSTILE_IDS):
+        assert list(await service.list_items(id)) == [fact], id
 
 
 @pytest.mark.parametrize(

@@ -416,25 +416,37 @@ async def test_nothing_is_migrated_in_another_database(
     await connection.close()
 
 
-@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-@pytest.mark.parametrize("scope", ["database", "role", "server"])
-async def test_a_default_isolation_level_is_reported_with_what_is_done_about_it(
-    own_server: EmbeddedPostgres, scope: str, level: str
-) -> None:
+async def test_a_default_isolation_level_is_reported_with_what_is_done_about_it(own_server: EmbeddedPostgres) -> None:
     url = own_server.url
     await migrate.upgrade(url)
-    assert "isolation" not in await _examine(url)
     server = Server(own_server.url_of)
-    target = {"database": "DATABASE postgres", "role": "ROLE postgres", "server": "SYSTEM"}[scope]
-    await server.execute(f"ALTER {target} SET default_transaction_isolation = '{level}'")
-    await server.execute("SELECT pg_reload_conf()")
-    found = (await _examine(url))["isolation"]
-    assert (found.state, f"the default is {level}" in found.found) == ("ok", True)
-    # As through a pooler, which makes no setting for a session.
-    found = (await _examine(url, pooler="transaction"))["isolation"]
-    assert (found.state, f"the default is {level}" in found.found) == ("warning", True)
-    await server.execute(found.advice.removeprefix("run "))
-    assert "isolation" not in await _examine(url, pooler="transaction")
+
+    async def wait_for_default(level: str) -> None:
+        """Wait until new connections have the level: the server reloads its configuration after the call for it."""
+        await server.execute("SELECT pg_reload_conf()")
+        async with asyncio.timeout(60):
+            while True:
+                connection = await asyncpg.connect(url)
+                found = await connection.fetchval("SHOW default_transaction_isolation")
+                await connection.close()
+                if found == level:
+                    return
+
+    for target in ("DATABASE postgres", "ROLE postgres", "SYSTEM"):
+        for level in ("repeatable read", "serializable"):
+            assert "isolation" not in await _examine(url), target
+            await server.execute(f"ALTER {target} SET default_transaction_isolation = '{level}'")
+            await wait_for_default(level)
+            found = (await _examine(url))["isolation"]
+            assert (found.state, f"the default is {level}" in found.found) == ("ok", True), target
+            # As through a pooler, which makes no setting for a session.
+            found = (await _examine(url, pooler="transaction"))["isolation"]
+            assert (found.state, f"the default is {level}" in found.found) == ("warning", True), target
+            await server.execute(found.advice.removeprefix("run "))
+            assert "isolation" not in await _examine(url, pooler="transaction"), target
+            for each in (target, "ROLE postgres IN DATABASE postgres"):  # which the advice sets
+                await server.execute(f"ALTER {each} RESET default_transaction_isolation")
+            await wait_for_default("read committed")
 
 
 async def test_a_wrong_clock_is_found(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ async def _save_workspace(store: AgentStore, user: str, type_: str, chunks: int 
 
     async def archive() -> AsyncIterator[bytes]:
         for _ in range(chunks):
-            yield random.Random(user).randbytes(900_000)
+            yield random.Random(user).randbytes(900_000 if user == "alice" else 9_000)
 
     sandboxes = store.sandboxes
     values = {"user_id": user, "session_id": "s", "type": type_, "generation": 7}

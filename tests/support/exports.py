@@ -80,7 +80,7 @@ async def all_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
 
 
 async def fill(store: Store, user: str) -> None:
-    """Store an object of each kind, except for workspaces."""
+    """Store an object of each kind, except for workspaces. Those of alice are large: of several chunks."""
     await store.users.set_metadata(user, {"z": "\0\ud800", "a": 2**70})
     session = await store.sessions.create_session(
         user, user or "s", title="T\tx\n\\", metadata={"x": "\ud800"}, ttl=9_999
@@ -96,7 +96,7 @@ async def fill(store: Store, user: str) -> None:
     await store.states.save_state(user, {"a": "\0"}, session.id, metadata={"k": 'v\n,"payload":1'})
     await store.states.save_state(user, LARGE_STATE, session.id)
     await store.states.delete_state(user, session.id, 1)
-    for size in (0, 5, 1_200_000):
+    for size in (0, 5, 1_200_000 if user == "alice" else 7_000):
         content = random.Random(size).randbytes(size)
         about: dict[str, Any] = {"content_type": "x", "filename": "a\tb", "metadata": {"x": "\0"}}
         await store.blobs.put(user, f"{size}", content, session.id, **about)

@@ -22,4 +22,5 @@ def assert_linear(function: Callable[[str], object], piece: str, length: int = 1
     short, long = (piece * (size // len(piece)) for size in (length // 10, length))
     function(short)  # fills the caches
     few = max(cpu_time(lambda: function(short)), 0.001)
-    assert cpu_time(lambda: function(long), repeat=2) < 40 * few
+    # The second time only if something else slowed the first.
+    assert any(cpu_time(lambda: function(long), repeat=1) < 40 * few for _ in range(2))

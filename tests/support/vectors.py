@@ -4,8 +4,9 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from functools import wraps
+from functools import lru_cache, wraps
 from hashlib import blake2b
+from operator import add
 from typing import Any
 
 import asyncpg
@@ -56,10 +57,15 @@ class WordEmbedder:
         words = [_SYNONYMS.get(word, word) for word in map(_plain, text.lower().split())]
         found = [0.0] * self.dimensions
         for word in filter(None, words):
-            rng = random.Random(blake2b(word.encode()).digest())
-            found = [sum(pair) for pair in zip(found, (rng.gauss() for _ in found), strict=True)]
+            found = list(map(add, found, _vector_of(word, self.dimensions)))
         length = math.sqrt(sum(number * number for number in found))
         return [number / length for number in found] if length else found
+
+
+@lru_cache(10_000)
+def _vector_of(word: str, dimensions: int) -> tuple[float, ...]:
+    rng = random.Random(blake2b(word.encode()).digest())
+    return tuple(rng.gauss() for _ in range(dimensions))
 
 
 def _plain(word: str) -> str:
