@@ -260,16 +260,15 @@ def test_export_and_import_round_trip_exactly(id: str, tmp_path: Path) -> None:
     )
     _store(session)
     before = _read(id, id)
-    exported = run("sessions", "export", "--", id)
-    assert exported.code == 0
     file = tmp_path / "out.jsonl"
     assert run("sessions", "export", "-o", str(file), "--", id).code == 0
-    assert json.loads(file.read_text()) == json.loads(exported.out)
+    assert [each.name for each in tmp_path.iterdir()] == ["out.jsonl"]
     assert run("users", "delete", "--yes", "--", id).code == 0
     assert run("import", str(file)).code == 0
     assert _read(id, id) == before
-    assert run("sessions", "export", "--", id).out == exported.out
-    assert [each.name for each in tmp_path.iterdir()] == ["out.jsonl"]
+    exported = run("sessions", "export", "--", id)
+    assert exported.code == 0
+    assert exported.out == file.read_text()
 
 
 def test_long_session_is_exported_in_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:

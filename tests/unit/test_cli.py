@@ -87,7 +87,9 @@ def test_shells_complete_commands_options_and_values(tmp_path: Path) -> None:
     program = tmp_path / "agentstore"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -X importtime -m agentstore "$@"\n')
     program.chmod(0o700)
-    script = 'eval "$("$0" --show-completion)"; COMP_WORDS=(agentstore "$@"); COMP_CWORD=$#; '
+    shell = str(tmp_path / "completion")
+    subprocess.run(["bash", "-c", '"$0" --show-completion >"$1"; true', str(program), shell], check=True)
+    script = f'. "{shell}"; COMP_WORDS=(agentstore "$@"); COMP_CWORD=$#; '
     script += '_agentstore_completion "$0"; printf "%s\\n" "${COMPREPLY[@]}"'
 
     def complete(*words: str) -> list[str]:
