@@ -75,30 +75,27 @@ def shortened(value: object) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
 
 
-def _marshal(value: Any) -> bytes | None:
-    """Return the marshalled value; None if orjson must not encode it.
+def _marshal(value: Any) -> tuple[bytes, bool] | None:
+    """Return the marshalled value, and whether there may be tuples in it; None if orjson must not encode it.
 
     It may have another type, or be nested too deeply: orjson does not limit the depth of tuples, and more than a
     thousand levels of them corrupt the memory of the process.
     """
     try:
         marshalled = marshal.dumps(value)
-        if _may_have_tuples(marshalled) and sum(map(marshalled.count, _TUPLES)) > MAX_DEPTH:
+        # Takes a tenth of the time in which the bytes are counted.
+        may_have_tuples = any(map(marshalled.__contains__, _TUPLES))
+        if may_have_tuples and sum(map(marshalled.count, _TUPLES)) > MAX_DEPTH:
             pydantic_core.to_json(value)  # rejects what is deeper than 254 levels
     except ValueError:
         return None
-    return marshalled
+    return marshalled, may_have_tuples
 
 
-def _may_have_tuples(marshalled: bytes) -> bool:
-    """Return false only if there is no tuple. Takes a tenth of the time in which the bytes are counted."""
-    return any(map(marshalled.__contains__, _TUPLES))
-
-
-def _is_exact(value: Any, text: bytes, marshalled: bytes) -> bool:
+def _is_exact(value: Any, text: bytes, marshalled: bytes, *, may_have_tuples: bool) -> bool:
     """Return whether the text that orjson wrote for a value is decoded to an equal value, and not nested too deeply."""
-    # orjson limits the depth of lists and dicts only. These bytes are in every tuple.
-    if _may_have_tuples(marshalled) and text.count(b"[") + text.count(b"{") > MAX_DEPTH:
+    # orjson limits the depth of lists and dicts only.
+    if may_have_tuples and text.count(b"[") + text.count(b"{") > MAX_DEPTH:
         try:
             pydantic_core.from_json(b"[%b]" % text, cache_strings="none")  # rejects what is deeper than 200 levels
         except ValueError:
@@ -137,7 +134,7 @@ def dumps(value: Any, *, where: str = "value") -> str:
         else:
             text = padded[_PADDING : len(padded) - _PADDING]
             spend(len(text) // _ENCODED)
-            if _is_exact(value, text, marshalled):
+            if _is_exact(value, text, marshalled[0], may_have_tuples=marshalled[1]):
                 return text.decode()
     check(value, where=where)
     return dumps_checked(value)

@@ -23,6 +23,7 @@ _SHORT = 1_000
 _VALUE = 8
 _MANY, _VISITED = 100_000, 15
 _SCALARS = frozenset({int, float, bool, type(None)})
+_LEAVES = _SCALARS | {str}
 _SPACE = re.compile(r"[ \t\n\r]*")
 _decode = json.JSONDecoder().raw_decode
 
@@ -71,7 +72,7 @@ def has_large_container(value: object) -> bool:
             room = _VISITED - len(queue)
             if room > 0:
                 values = islice(each.values() if isinstance(each, dict) else each, room)
-                queue += [inner for inner in values if type(inner) not in _SCALARS and type(inner) is not str]
+                queue += [inner for inner in values if type(inner) not in _LEAVES]
     return False
 
 

@@ -1,5 +1,6 @@
 """Checks of a message before it is serialized: whether it is plain, and whether JSON represents its values."""
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -19,54 +20,51 @@ from agentstore.schemas.message import (
     TextContent,
 )
 
-_ROLES = (None, Role.ASSISTANT, Role.USER, Role.SYSTEM, Role.TOOL)
-_PLAIN_PARTS = (TextContent, ImageContent, AudioContent, FileContent, RefusalContent)
+_ROLES = frozenset({None, *Role})
+_PLAIN_PARTS = frozenset({TextContent, ImageContent, AudioContent, FileContent, RefusalContent})
 _MODELS: tuple[type[BaseModel], ...] = (Message, Error, DataContent, *_PLAIN_PARTS)
 # Fields with any JSON object, which subclasses may declare with other types of values.
 _FREE = ("metadata", "usage", "data")
 _JSON_TYPES = (str, int, bool, type(None))
 
 
-def check_plain(message: Message) -> None:
-    """Check the fields of a plain message that may have arbitrary values."""
-    fields = message.__dict__
-    if (metadata := fields.get("metadata")) is not None:
-        check(metadata, where="metadata")
-    if (usage := fields.get("usage")) is not None:
-        check(usage, where="usage")
+def are_plain(messages: Iterable[Message]) -> bool:
+    """Return whether all messages are plain, and check the fields of these that may have arbitrary values.
 
+    A plain message has agentstore's classes only, no extra fields, and None only where that is the default. Of such a
+    message only metadata and usage can contain arbitrary values: DataContent does not count as plain.
 
-def is_plain(message: Message) -> bool:
-    """Return whether a message has agentstore's classes only, no extra fields, and None only where that is the default.
-
-    Of such a message only metadata and usage can contain arbitrary values: DataContent does not count as plain.
+    Raises:
+        InvalidContent, LimitExceeded: see :func:`check`.
     """
+    # Every message takes this way: without calls, and with fields of __dict__, which are faster than attributes.
     try:
-        return _has_plain_fields(message)
-    except KeyError:  # a field was deleted
+        for message in messages:
+            if type(message) is not Message or message.__pydantic_extra__:
+                return False
+            fields = message.__dict__
+            content = fields["content"]
+            if (
+                fields["error"] is not None
+                or fields["role"] not in _ROLES
+                or fields["object"] is None
+                or fields["type"] is None
+                or fields["status"] is None
+                or not (content is None or type(content) is list)
+            ):
+                return False
+            for part in content or ():  # as is_plain_part
+                if type(part) not in _PLAIN_PARTS or part.__pydantic_extra__:
+                    return False
+                of_part = part.__dict__
+                if of_part["error"] is not None or of_part["object"] is None or of_part["delta"] is None:
+                    return False
+            if (metadata := fields.get("metadata")) is not None:
+                check(metadata, where="metadata")
+            if (usage := fields.get("usage")) is not None:
+                check(usage, where="usage")
+    except (KeyError, TypeError):  # a field was deleted, or is set to a value that has no hash
         return False
-
-
-def _has_plain_fields(message: Message) -> bool:
-    if type(message) is not Message or message.__pydantic_extra__:
-        return False
-    fields = message.__dict__  # faster than attributes
-    content = fields["content"]
-    if (
-        fields["error"] is not None
-        or fields["role"] not in _ROLES
-        or fields["object"] is None
-        or fields["type"] is None
-        or fields["status"] is None
-        or not (content is None or type(content) is list)
-    ):
-        return False
-    for part in content or ():  # as is_plain_part, without a call for each
-        if type(part) not in _PLAIN_PARTS or part.__pydantic_extra__:
-            return False
-        fields = part.__dict__
-        if fields["error"] is not None or fields["object"] is None or fields["delta"] is None:
-            return False
     return True
 
 

@@ -20,11 +20,10 @@ from agentstore.json_pieces import is_large
 from agentstore.offload import spend, works_in_pieces
 from agentstore.schemas.message import DataContent, Message, MessagesLike, Place, place_messages, seq_and_time
 from agentstore.schemas.message_checks import (
+    are_plain,
     check_before_dump,
     check_dumped,
-    check_plain,
     check_size,
-    is_plain,
     is_plain_part,
 )
 from agentstore.schemas.message_pieces import (
@@ -293,7 +292,10 @@ def prepare_messages(
     ids = [message.id for message in messages]
     check_ids(ids, "a message's id", settings)
     payloads = _dump_messages(messages, settings)
-    found: dict[str, tuple[Message, str]] = {}
+    found = dict(zip(ids, zip(messages, payloads, strict=True), strict=True))
+    if len(found) == len(ids):
+        return found
+    found = {}
     for id, message, payload in zip(ids, messages, payloads, strict=True):
         if id not in found:
             found[id] = message, payload
@@ -319,7 +321,7 @@ def _dump_messages(messages: list[Message], settings: "Settings") -> list[str]:
     size = 0
     for start in range(0, len(messages), _CHUNK):
         part = messages[start : start + _CHUNK]
-        is_together = len(part) > 1 and not works_in_pieces() and all(map(is_plain, part))
+        is_together = len(part) > 1 and not works_in_pieces() and are_plain(part)
         dumped = _dump_plain(part) if is_together else None
         if dumped is None:
             dumped = [dump_message(message, settings) for message in part]
@@ -340,8 +342,6 @@ def _dump_messages(messages: list[Message], settings: "Settings") -> list[str]:
 
 def _dump_plain(messages: list[Message]) -> list[str] | None:
     """Serialize plain messages together; None if they have to be serialized one by one."""
-    for message in messages:
-        check_plain(message)
     separated: list[object] = [_SEPARATOR] * (2 * len(messages) - 1)
     separated[::2] = messages
     try:
@@ -361,8 +361,7 @@ def dump_message(message: Message, settings: "Settings") -> str:
     """
     if works_in_pieces() and (in_pieces := _dump_in_pieces(message, settings)) is not None:
         return in_pieces
-    if is_plain(message):
-        check_plain(message)
+    if are_plain((message,)):
         try:
             # A field that is None and omitted has its default, None, again when it is read.
             payload = message.__pydantic_serializer__.to_json(message, exclude_none=True, warnings="error").decode()

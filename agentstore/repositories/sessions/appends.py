@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from copy import copy
 from datetime import datetime
 from functools import partial
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from agentstore.database.database import Database
@@ -69,7 +70,7 @@ class Stored(NamedTuple):
 def contiguous(created_at: datetime, first_seq: int, count: int, message_count: int) -> Stored:
     """Return the result of an append of `count` new messages, or of none."""
     end = first_seq + count
-    places = [(seq, created_at) for seq in range(first_seq, end)]
+    places = list(zip(range(first_seq, end), repeat(created_at, count), strict=True))
     return Stored(first_seq, end - 1, created_at, message_count, places, count)
 
 
