@@ -188,3 +188,12 @@ def connection_error(error: BaseException, where: str) -> AgentStoreError:
     if is_read_only(error):
         return translate_error(error, where)
     return Unavailable(f"{where} could not be reached: {error}")
+
+
+def advice_on_size(*, is_shared: bool, is_limited: bool) -> str:
+    """Return what to do where no connection became free: other loops may have some, the server may refuse more."""
+    if is_limited:
+        return "The server refuses more: raise its connection limit, or that of the database or role."
+    if is_shared:
+        return "Raise AGENTSTORE_POOL_SIZE: several event loops of this process share it."
+    return "Raise AGENTSTORE_POOL_SIZE, or find out what holds the connections."

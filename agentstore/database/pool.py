@@ -5,13 +5,13 @@ import logging
 import math
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import suppress
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
 import asyncpg
-import sqlalchemy
 from sqlalchemy import PoolProxiedConnection
 from sqlalchemy.exc import TimeoutError as QueueTimeout
 from sqlalchemy.pool import Pool as Queue
@@ -20,10 +20,11 @@ from sqlalchemy.util import greenlet_spawn
 
 from agentstore.database.budget import Budget
 from agentstore.database.deadlines import Deadlines
-from agentstore.database.errors import CONNECT_ERRORS, DRIVER_ERRORS, is_connection_limit
+from agentstore.database.errors import CONNECT_ERRORS, DRIVER_ERRORS, advice_on_size, is_connection_limit
 from agentstore.database.failover import Failover
 from agentstore.database.hosts import CLOSE_TIMEOUT
 from agentstore.database.links import link_of
+from agentstore.database.queues import CONNECT_NEVER_WAITS, roll_back, separate_connection
 from agentstore.database.sockets import close_socket, release_sockets
 from agentstore.database.telemetry import Observer
 from agentstore.errors import AgentStoreError, PoolTimeout
@@ -36,20 +37,14 @@ _log = logging.getLogger(__name__)
 # a write sent on a dropped one would end as UnknownOutcome.
 _PING_AFTER = 15.0
 _PING_TIMEOUT = 2.0
-# The timeout of the rollback after a canceled statement, which the server may have to interrupt first.
-_RESET_TIMEOUT = 5.0
-# Seconds after which one more connection is tried, once the server has refused to open more.
-_LIMIT_CHECK_INTERVAL = 1.0
-# Seconds between two attempts to connect while the server may still count connections that it is about to close.
-_ENDING_CHECK_INTERVAL = 0.01
+# Seconds after which one more connection is tried, once the server has refused to open more; and between two attempts
+# while it may still count connections that it is about to close.
+_LIMIT_CHECK_INTERVAL, _ENDING_CHECK_INTERVAL = 1.0, 0.01
 # Seconds for which an event loop whose calls wait uses the slots that it has received: a connection is closed with its
 # slot, and opening another one takes as long as many calls.
 _TURN = 0.1
 # Seconds between two checks of whether slots of closed event loops can be taken, while calls wait for one.
 _BUDGET_CHECK_INTERVAL = 0.5
-
-# Before 2.1, a QueuePool that has opened all its connections waits on its queue even if a connection is in it.
-_CONNECT_NEVER_WAITS = tuple(map(int, sqlalchemy.__version__.split(".")[:2])) >= (2, 1)
 
 
 class Pool:
@@ -60,6 +55,7 @@ class Pool:
     Attributes:
         loop: the event loop.
         deadlines: the time limits of the statements that are being executed on its connections.
+        separate_connection: opens a connection outside of this pool; see :func:`queues.separate_connection`.
         guard: closes this pool when the event loop closes its asynchronous generators.
     """
 
@@ -73,8 +69,10 @@ class Pool:
         *,
         connect: Callable[[], Awaitable[PoolProxiedConnection]] | None = None,
         separate: Queue | None = None,
+        take: Callable[[], bool] = lambda: False,
         detach: Callable[[asyncpg.Connection, float], bool] = lambda driver, idle_since: False,
-        on_silence: Callable[[], None] | None = None,
+        reuse: Callable[[Queue], None] = lambda queue: None,
+        on_silence: Callable[[], None] = lambda: None,
     ) -> None:
         """Create the pool of the running event loop.
 
@@ -85,7 +83,9 @@ class Pool:
             observer: what connections and waits are reported to.
             connect: checks out a connection of the caller's engine; `queue` is then never disposed.
             separate: a pool of which copies open connections outside of this one; default: `queue`.
+            take: makes a connection of another event loop the next one that `queue` opens; False if there is none.
             detach: leaves a connection, idle since the given time, to other event loops; False if that is impossible.
+            reuse: receives `queue` when this pool was closed with the event loop, and nothing of it is in use.
             on_silence: called when a connection has received no response in time.
         """
         self.loop = asyncio.get_running_loop()
@@ -95,19 +95,16 @@ class Pool:
         self._observer = observer
         self._is_borrowed = connect is not None
         self._checkout_from_queue = connect or (lambda: greenlet_spawn(queue.connect))
-        self._separate, self._detach_driver = separate or queue, detach
-        self._on_silence = on_silence or (lambda: None)
-        # The slots that this pool owns, and that are not in use.
-        self._slots = None if budget is None else asyncio.Semaphore(0)
-        # The number of calls that wait for a slot.
-        self._waiting = 0
-        # The pool's open connections that are idle, and since when; empty for the caller's engine.
-        self._idle: dict[asyncpg.Connection, float] = {}
+        self.separate_connection = partial(separate_connection, separate or queue)
+        self._take, self._detach_driver, self._reuse = take, detach, reuse
+        self._on_silence = on_silence
+        self._slots = None if budget is None else asyncio.Semaphore(0)  # those that it owns, and are not in use
+        self._waiting = 0  # calls that wait for a slot
+        self._idle: dict[asyncpg.Connection, float] = {}  # since when; empty for the caller's engine
         self._opened: WeakSet[asyncpg.Connection] = WeakSet()
         self._opening = 0
-        # The number of slots that have no connection, because the server refuses more.
-        self._withheld = 0
-        self._has_warned = self._closed = False
+        self._withheld = 0  # slots that have no connection, because the server refuses more
+        self._has_warned = self._closed = self._was_left = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
         self._received_at = -math.inf
@@ -137,8 +134,10 @@ class Pool:
             while True:
                 # If every pooled connection is known to be idle and open, the pool cannot block: neither a greenlet
                 # nor a task is needed. While another call is connecting, which one it will get is not known.
-                if _CONNECT_NEVER_WAITS and not self._opening and 0 < len(self._idle) == self._checked_in():
+                if CONNECT_NEVER_WAITS and not self._opening and 0 < len(self._idle) == self._checked_in():
                     pooled, idle_since = self._connect_at_once()
+                elif self._budget is not None and not self._checked_in() and self._take():
+                    pooled, idle_since = await self._connect()  # does not wait
                 else:
                     try:
                         pooled, idle_since = await self._connect_shielded()
@@ -217,18 +216,6 @@ class Pool:
         else:
             self._in_background(self._reset(pooled))
 
-    @asynccontextmanager
-    async def separate_connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """Open a connection outside of the pool, which may have no room for another one; closed after the block."""
-        separate = self._separate.recreate()
-        pooled = await greenlet_spawn(separate.connect)
-        driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
-        try:
-            yield driver
-            await driver.close(timeout=CLOSE_TIMEOUT)
-        finally:
-            pooled.invalidate()  # aborts what was not closed, without waiting for the network
-
     def opened_at(self, pooled: PoolProxiedConnection) -> float:
         """Return when a connection was opened, in seconds of the monotonic clock."""
         return float(pooled.info["opened_at"])
@@ -239,6 +226,8 @@ class Pool:
         Without `wait`, as a loop ends, idle ones are detached, or closed without waiting for the server. What does not
         end within CLOSE_TIMEOUT, in a silent network, is canceled or aborted. A second call waits for the first.
         """
+        if self._was_left or (not wait and await self._leave()):
+            return
         await asyncio.shield(self._begin_close(wait=wait))
 
     def _begin_close(self, *, wait: bool = True) -> asyncio.Task[None]:
@@ -266,7 +255,8 @@ class Pool:
                 task.cancel()
             await asyncio.wait(self._tasks)
         try:
-            await asyncio.gather(*closing, return_exceptions=True)
+            if closing:
+                await asyncio.gather(*closing, return_exceptions=True)
             if not self._is_borrowed:
                 await greenlet_spawn(self._queue.dispose)
         finally:
@@ -274,12 +264,32 @@ class Pool:
             if self._budget is not None:
                 self._budget.remove(self)
 
+    async def _leave(self) -> bool:
+        """Detach all connections at the end of a loop, where they are idle; return False if there is more to close.
+
+        Most loops end so: no task is needed, and the queue serves another loop.
+        """
+        is_busy = self._waiting or self._opening or self._tasks or self._closing or self.checked_out()
+        if is_busy or self._budget is None or not CONNECT_NEVER_WAITS:
+            return False
+        self._closed = True
+        await self._detach_idle()  # does not wait
+        if self._idle or self._tasks:
+            return False
+        self._was_left = True
+        self._queue.dispose()  # of empty places
+        self.deadlines.stop()
+        self._budget.note_ending()
+        self._budget.remove(self)
+        self._reuse(self._queue)
+        return True
+
     async def _detach_idle(self) -> None:
         """Detach the idle connections that are known to work."""
         if len(self._idle) != self._checked_in() or not any(map(link_of, self._idle)):
             return  # for an empty place in the queue, which a connection has left, another would be opened
         # All at once: one that is detached leaves such a place.
-        taken = [self._connect_at_once() if _CONNECT_NEVER_WAITS else await self._connect() for _ in list(self._idle)]
+        taken = [self._connect_at_once() if CONNECT_NEVER_WAITS else await self._connect() for _ in list(self._idle)]
         for pooled, idle_since in taken:
             is_detached = self._detach(pooled.driver_connection, idle_since or -math.inf)
             (pooled.detach if is_detached else pooled.invalidate)()
@@ -372,11 +382,8 @@ class Pool:
                 await slots.acquire()
         except TimeoutError as error:
             self._observer.timed_out(timeout)
-            advice = "Raise AGENTSTORE_POOL_SIZE, or find out what holds the connections."
-            if self._budget is not None and self.size < self._budget.size:
-                advice = "Raise AGENTSTORE_POOL_SIZE: several event loops of this process share it."
-            if self._withheld:
-                advice = "The server refuses more: raise its connection limit, or that of the database or role."
+            is_shared = self._budget is not None and self.size < self._budget.size
+            advice = advice_on_size(is_shared=is_shared, is_limited=self._withheld > 0)
             raise self.timeout_error(f"No connection became free within {timeout:g} s: {{}}. {advice}") from error
         finally:
             self._waiting -= 1
@@ -591,13 +598,7 @@ class Pool:
         """Roll back whatever a connection was doing, then release it; discard it if that fails."""
         driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
         try:
-            # asyncpg has sent a cancel request and waits here until the server has processed it. After the response, no
-            # cancel request is in flight that could hit the next call's statement.
-            async with asyncio.timeout(_RESET_TIMEOUT):
-                try:
-                    await driver.execute("ROLLBACK")
-                except asyncpg.QueryCanceledError:
-                    await driver.execute("ROLLBACK")
+            await roll_back(driver)
         except DRIVER_ERRORS as error:
             self.suspect_idle()
             _log.debug("the rollback after a canceled call failed: %s", error)

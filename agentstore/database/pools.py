@@ -1,12 +1,12 @@
 """The connection pools of one database: one for each event loop that uses it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from weakref import ref
 
 import asyncpg
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.pool import Pool as Queue
 
@@ -14,9 +14,13 @@ from agentstore.database.budget import Budget
 from agentstore.database.hosts import CLOSE_TIMEOUT, Hosts
 from agentstore.database.links import Connect, Detached, Link
 from agentstore.database.pool import Pool
+from agentstore.database.queues import create_queue
 from agentstore.database.telemetry import Observer
 from agentstore.event_loops import PerLoop, leave_to_parent, notify_after_fork
 from agentstore.settings import Settings
+
+# How many queues without connections are kept, for the threads that run event loops at the same time.
+_MAX_SPARE = 8
 
 
 class Pools:
@@ -39,7 +43,11 @@ class Pools:
         self._budget: Budget | None = None
         self._queue: Queue | None = None
         self._separate: Queue | None = None
+        # Queues of event loops that have ended, without connections: to create one takes longer than to use it.
+        self._spare: list[Queue] = []
         self._detached = Detached()
+        # The connection that the queue of an event loop opens next.
+        self._taken: PerLoop[asyncpg.Connection] = PerLoop()
         self._first: ref[asyncio.AbstractEventLoop] | None = None
         # The pool of the caller's engine, once an event loop uses it, and that event loop.
         self._borrowed: Queue | None = None
@@ -103,6 +111,8 @@ class Pools:
         """Release the parent's sockets, and borrow nothing of an engine that the parent uses."""
         leave_to_parent((self._queue, self._separate, self._borrowed))
         self._budget = self._queue = self._separate = self._borrower = self._first = None
+        leave_to_parent(self._spare)
+        self._spare = []
 
     async def _close_with_loop(self, pool: Pool) -> AsyncGenerator[None, None]:
         """Close a pool at the end of its event loop, which closes the asynchronous generators that it has begun."""
@@ -119,27 +129,35 @@ class Pools:
             self._first = ref(asyncio.get_running_loop())
         if self._budget is None or self._queue is None or self._budget.size != size:
             self._budget = Budget(size)
-            self._queue, self._separate = self._create_queue(self._take_or_connect), self._create_queue(self._connect)
-        generation = self._detached.generation
+            self._queue, self._separate = create_queue(self._take_or_connect, size), create_queue(self._connect, size)
+            self._spare = []
+        generation, spare = self._detached.generation, self._spare
+
+        def reuse(queue: Queue) -> None:
+            if len(spare) < _MAX_SPARE:
+                spare.append(queue)
+
+        try:
+            queue = spare.pop()
+        except IndexError:
+            queue = self._queue.recreate()
         return Pool(
-            self._queue.recreate(),
+            queue,
             self._budget,
             self._observer,
             separate=self._separate,
+            take=self._take,
+            reuse=reuse,
             detach=lambda driver, idle_since: self._detached.put(driver, idle_since, generation),
-            on_silence=self._connect.try_others_first if isinstance(self._connect, Hosts) else None,
+            on_silence=self._connect.try_others_first if isinstance(self._connect, Hosts) else lambda: None,
         )
 
-    def _create_queue(self, connect: Callable[[], Awaitable[asyncpg.Connection]] | None) -> Queue:
-        return create_async_engine(
-            "postgresql+asyncpg://",
-            async_creator=connect,
-            pool_size=self._settings.pool_size,
-            max_overflow=0,
-            pool_use_lifo=True,
-            pool_reset_on_return=None,  # released connections are in no transaction: see Pool.release
-            hide_parameters=True,
-        ).sync_engine.pool
+    def _take(self) -> bool:
+        """Let the running event loop open a detached connection next; return False if there is none."""
+        if (driver := self._detached.take()) is None:
+            return False
+        self._taken.set(driver)
+        return True
 
     async def _take_or_connect(self) -> asyncpg.Connection:
         """Return a detached connection if there is one: together with those of all pools, they are POOL_SIZE at most.
@@ -147,7 +165,7 @@ class Pools:
         A call that has a slot takes one before it opens another, and a pool that detaches one gives up its slot later.
         """
         assert self._connect is not None  # noqa: S101
-        if (driver := self._detached.take()) is not None:
+        if (driver := self._taken.pop() or self._detached.take()) is not None:
             return driver
         is_first = self._first is not None and self._first() is asyncio.get_running_loop()
         return await self._connect(link=None if is_first else Link())

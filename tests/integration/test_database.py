@@ -601,7 +601,7 @@ async def test_calls_over_a_silent_network_time_out(
 ) -> None:
     monkeypatch.setattr("agentstore.database.database._NETWORK_GRACE", 0.2)
     monkeypatch.setattr("agentstore.database.pool._PING_TIMEOUT", 0.2)
-    monkeypatch.setattr("agentstore.database.pool._RESET_TIMEOUT", 0.2)
+    monkeypatch.setattr("agentstore.database.queues._ROLLBACK_TIMEOUT", 0.2)
     url, port = own_tcp_server
     async with Proxy("127.0.0.1", port) as proxy:
         through = url.replace(f":{port}/", f":{proxy.port}/")

@@ -163,6 +163,38 @@ def test_a_loop_sends_only_what_its_calls_need(direct_url: str, monkeypatch: pyt
     assert flights == ["X"]
 
 
+def test_a_loop_uses_the_queue_of_one_that_has_ended(direct_url: str) -> None:
+    """Unless a connection of it is still in use."""
+    store = AgentStore(direct_url)
+    queues: list[Any] = []
+
+    async def use() -> Pool:
+        await _backend(store)
+        (pool,) = store._database._pools.values()
+        queues.append(pool._queue)
+        return pool
+
+    asyncio.run(use())
+    for _ in range(3):
+        asyncio.run(use())
+    assert queues[0] is not queues[1]  # the connections of the first loop are closed with it
+    assert queues[1] is queues[2] is queues[3]
+
+    loop = asyncio.new_event_loop()
+    pool = loop.run_until_complete(use())
+    assert queues[4] is queues[3]
+    pooled = loop.run_until_complete(pool.checkout(1.0))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    asyncio.run(use())
+    assert queues[5] is not queues[4]
+    pool.release(pooled)
+    assert pooled.dbapi_connection is None
+    loop.close()
+    asyncio.run(store.stop())
+    assert _count_backends(direct_url) == 0
+    gc.collect()  # an unclosed connection would warn here
+
+
 def test_a_loop_that_is_closed_without_its_generators_leaves_no_connection(
     database_url: str, settings: Settings
 ) -> None:
