@@ -78,3 +78,11 @@ def test_every_link_target_exists(page: Path) -> None:
         target = page.parent / name if name else page
         assert target.exists(), link
         assert not anchor or anchor in _anchors(target), link
+
+
+@pytest.mark.parametrize("page", [*_ROOT.glob("*.zh.md"), *_ROOT.glob("docs/**/*.zh.md")], ids=lambda page: page.name)
+def test_a_translation_links_to_translations(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+\.md)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        target = page.parent / link
+        if not link.endswith(".zh.md") and target != page.with_name(f"{page.name.removesuffix('.zh.md')}.md"):
+            assert not target.with_suffix(".zh.md").exists(), link
