@@ -143,7 +143,8 @@ class StateService(ServiceWithLifecycleManager):
         """Return the values of each of several sessions, such as a page of ``list_sessions``, in their order.
 
         One statement reads them all. Each result is what :meth:`get_values` returns for the session; those of one user
-        may share the values of the user, and all may share those of the application.
+        may share the values of the user, and all may share those of the application. Those of a scope are parsed when
+        they are first accessed, which raises UnreadableRow if another program has stored what cannot be parsed.
 
         Args:
             sessions: the sessions, of which only ``user_id`` and ``id`` matter.

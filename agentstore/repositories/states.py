@@ -239,7 +239,7 @@ class PostgresStateService(PostgresService, StoreStateService, area="states"):
             return []
         keys = [(each.user_id, each.id) for each in sessions]
         rows = await self._database.read(lambda database: scoped.read_values_of(database, keys, app), stale_ok=stale_ok)
-        return await offload.run(scoped.load_values_of, rows, keys)
+        return scoped.load_values_of(rows, keys)
 
     async def merge_values(  # noqa: D102
         self, user_id: str | None, session_id: str | None = None, *, values: ScopedValues, app: str = ""

@@ -17,7 +17,7 @@ from agentstore.exact_json import loads
 from agentstore.models import AppValueRow, SessionValueRow, UserValueRow
 from agentstore.schemas.page import Advice
 from agentstore.schemas.payload import describe_invalid
-from agentstore.schemas.values import ScopedValues, ValueChanges, ValueScope
+from agentstore.schemas.values import ScopedValues, StoredValues, ValueChanges, ValueScope
 
 _USER, _SESSION = bindparam("user_id", type_=Text), bindparam("session_id", type_=Text)
 _APP = bindparam("app", type_=Text)
@@ -93,21 +93,30 @@ async def read_values_of(database: Database, keys: list[tuple[str, str]], app: s
 
 
 def load_values_of(rows: list[Row], keys: list[tuple[str, str]]) -> list[ScopedValues]:
-    """Parse the values of sessions that were read, in the order of the sessions.
-
-    Raises:
-        UnreadableRow: one of them is not valid JSON.
-    """
+    """Return the values of sessions that were read, in the order of the sessions. They are parsed when accessed."""
     found = {
-        (scope, user_id, session_id): _load(text, scope, user_id, session_id)
+        (scope, user_id, session_id): _Unparsed(text, scope, user_id, session_id)
         for scope, user_id, session_id, text in rows
     }
+    of_app = found.get(("app", None, None))
     return [
-        ScopedValues(
-            found.get(("app", None, None), {}), found.get(("user", key[0], None), {}), found.get(("session", *key), {})
-        )
-        for key in keys
+        StoredValues.read_by(of_app, found.get(("user", key[0], None)), found.get(("session", *key))) for key in keys
     ]
+
+
+class _Unparsed:
+    """The text of values, which several sessions may share, and which is parsed once."""
+
+    __slots__ = ("_parsed", "_row")
+
+    def __init__(self, *row: Any) -> None:
+        self._row = row
+        self._parsed: dict[str, Any] | None = None
+
+    def __call__(self) -> dict[str, Any]:
+        if self._parsed is None:
+            self._parsed = _load(*self._row)
+        return self._parsed
 
 
 async def merge_in(fetch: Fetch, user_id: str | None, session_id: str | None, changes: ValueChanges) -> bool:

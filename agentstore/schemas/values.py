@@ -1,8 +1,8 @@
 """Scoped values: those of an application, of a user and of a session, and their changes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, get_args
 
 from agentstore.errors import InvalidContent, LimitExceeded
 from agentstore.exact_json import dumps
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ValueScope: TypeAlias = Literal["app", "user", "session"]
 """Whose values: of an application for all its users, of a user in an application, or of one session."""
+
+_SCOPES: tuple[ValueScope, ...] = get_args(ValueScope)
 
 # Postgres accepts less than 1 GB in one message of the protocol, and a character may have four bytes.
 _MAX_CHARACTERS = 200_000_000
@@ -36,6 +38,40 @@ class ScopedValues:
     def merged(self) -> dict[str, Any]:
         """Return all values by key; a value of the session hides one of the user, and that one of the application."""
         return {**self.app, **self.user, **self.session}
+
+
+class StoredValues(ScopedValues):
+    """Values as they were read: those of a scope are parsed when they are first accessed.
+
+    The access raises UnreadableRow if another program has stored a value that Python cannot parse.
+    """
+
+    __slots__ = ("_parsers",)
+
+    _parsers: tuple[Callable[[], dict[str, Any]] | None, ...]
+
+    @classmethod
+    def read_by(cls, *parsers: Callable[[], dict[str, Any]] | None) -> Self:
+        """Return values that functions parse: those of the application, the user and the session; None has none."""
+        values = object.__new__(cls)
+        object.__setattr__(values, "_parsers", parsers)
+        return values
+
+    def __getattr__(self, name: str) -> Any:
+        """Parse the values of a scope, whose field is not set yet."""
+        if name not in _SCOPES:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        parse = self._parsers[_SCOPES.index(name)]
+        values = parse() if parse is not None else {}
+        object.__setattr__(self, name, values)
+        return values
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ScopedValues):
+            return NotImplemented
+        return (self.app, self.user, self.session) == (other.app, other.user, other.session)
+
+    __hash__ = None  # type: ignore[assignment] # as the dicts of ScopedValues have none
 
 
 class Changes(NamedTuple):

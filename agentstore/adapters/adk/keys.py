@@ -5,6 +5,7 @@ Slashes and white space in both parts are escaped as in a URL. The application o
 """
 
 import re
+from collections.abc import Iterable
 from urllib.parse import quote, unquote
 
 from agentstore.errors import InvalidContent
@@ -35,7 +36,13 @@ def stored_id(app_name: str, session_id: str) -> str:
     return f"{escaped(session_id, 'session_id')}/{escaped(app_name, 'app_name')}"
 
 
-def session_id_in(session: Session, app_name: str) -> str | None:
-    """Return ADK's id of a session of an application; None if another program created the session."""
-    id = unquote(session.id.partition("/")[0])
-    return id if session.id == stored_id(app_name, id) else None
+def session_ids_in(sessions: Iterable[Session], app_name: str) -> list[str | None]:
+    """Return ADK's id of each session of an application; None if another program created the session."""
+    of_app = escaped(app_name, "app_name")
+    return [_session_id(each.id, of_app) for each in sessions]
+
+
+def _session_id(stored: str, of_app: str) -> str | None:
+    part, _, rest = stored.partition("/")
+    id = unquote(part)
+    return id if rest == of_app and part == escaped(id, "session_id") else None

@@ -2,7 +2,6 @@
 
 # pyright: reportMissingImports=false
 import asyncio
-import marshal
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
@@ -17,11 +16,13 @@ from google.adk.sessions.base_session_service import GetSessionConfig, ListSessi
 
 from agentstore import offload
 from agentstore.adapters.adk.events import KEY, events_of, message_of
-from agentstore.adapters.adk.keys import session_id_in, stored_id
+from agentstore.adapters.adk.keys import session_ids_in, stored_id
+from agentstore.adapters.adk.listed import listed_session, marked
 from agentstore.adapters.adk.state import state_of, unwrap, values_of
 from agentstore.adapters.stores import OnStore, Store, is_stored
 from agentstore.errors import Conflict, NotFound
 from agentstore.event_loops import PerLoop
+from agentstore.exact_json import no_collection
 from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import ScopedValues
 from agentstore.schemas import Session as StoredSession
@@ -29,9 +30,9 @@ from agentstore.schemas.payload import strip_id
 
 # The size of a page of a list, of which the states are read together.
 _PAGE = 1_000
-# The effort to create the object of a session: as much as that of visiting so many values.
-_CREATED = 50
 
+# What orders a listed session, and the session.
+_Listed = tuple[float, str, str, Session]
 _Locks = WeakValueDictionary[tuple[str, str], asyncio.Lock]
 
 
@@ -95,7 +96,7 @@ class AgentStoreSessionService(OnStore, BaseSessionService):  # type: ignore[mis
             raise AlreadyExistsError(f"Session with id {session_id} already exists.") from error
         values = await store.states.get_values(user_id, id, app=app_name)
         session = Session(app_name=app_name, user_id=user_id, id=session_id, state=state_of(values))
-        return _marked(session, created.created_at.timestamp(), 0)
+        return marked(session, created.created_at.timestamp(), 0)
 
     async def get_session(
         self, *, app_name: str, user_id: str, session_id: str, config: GetSessionConfig | None = None
@@ -129,7 +130,7 @@ class AgentStoreSessionService(OnStore, BaseSessionService):  # type: ignore[mis
         # After the events: an event that changes the state meanwhile makes the session stale.
         values = await store.states.get_values(user_id, id, app=app_name)
         session = Session(app_name=app_name, user_id=user_id, id=session_id, state=state_of(values), events=selected)
-        return _marked(session, _last_update(stored, events), stored.message_count or 0)
+        return marked(session, _last_update(stored, events), stored.message_count or 0)
 
     async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:
         """Return the sessions of a user, or of all users, with their state and without events.
@@ -140,7 +141,7 @@ class AgentStoreSessionService(OnStore, BaseSessionService):  # type: ignore[mis
             NotConfigured: without `user_id`, row-level security hides sessions from the role.
         """
         store = await self._started()
-        sessions: list[Session] = []
+        found: list[_Listed] = []
         cursor = None
         while True:
             # By creation: a session that is written to while the pages are read stays in its place.
@@ -148,12 +149,12 @@ class AgentStoreSessionService(OnStore, BaseSessionService):  # type: ignore[mis
                 user_id, app=app_name, order="created", limit=_PAGE, cursor=cursor
             )
             values = await store.states.get_values_of(page, app=app_name)
-            sessions += await offload.run(_sessions_of, app_name, page, values)
+            found += _sessions_of(app_name, page, values)
             cursor = page.next_cursor
             if cursor is None:
                 break
-        sessions.sort(key=lambda each: (each.last_update_time, each.user_id, each.id))
-        return ListSessionsResponse(sessions=sessions)
+        found.sort(key=lambda each: each[:3])
+        return ListSessionsResponse(sessions=[each[-1] for each in found])
 
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
         """Delete a session with its events and its state. That of the user and the application remains. Idempotent."""
@@ -202,7 +203,7 @@ class AgentStoreSessionService(OnStore, BaseSessionService):  # type: ignore[mis
                 raise _stale(session) from error
             if appended.first_seq <= expected or any(each.id == event.id for each in reversed(session.events)):
                 return event  # stored by an earlier call
-            _marked(session, event.timestamp, expected + 1)
+            marked(session, event.timestamp, expected + 1)
             self._commit_event_to_session(session, event)
             return event
 
@@ -244,13 +245,6 @@ async def _expected_count(sessions: SessionHistoryService, session: Session, id:
     return stored.message_count or 0
 
 
-def _marked(session: Session, last_update_time: float, count: int) -> Session:
-    """Return a session after setting its time, and the marker of its stored version: the number of messages."""
-    session.last_update_time = last_update_time
-    session._storage_update_marker = str(count)
-    return session
-
-
 def _last_update(stored: StoredSession, events: list[Any]) -> float:
     """Return the time of the last event; without events when the session was last written to."""
     assert stored.updated_at is not None  # noqa: S101 - of every stored session
@@ -264,19 +258,13 @@ def _stale(session: Session) -> StaleSessionError:
     )
 
 
-def _sessions_of(app_name: str, page: Sequence[StoredSession], values: Sequence[ScopedValues]) -> list[Session]:
+def _sessions_of(app_name: str, page: Sequence[StoredSession], values: Sequence[ScopedValues]) -> list[_Listed]:
     """Return the sessions of a page without events; sessions that other programs created are left out."""
-    offload.spend(len(page) * _CREATED)
-    sessions = []
-    for stored, scoped in zip(page, values, strict=True):
-        if (id := session_id_in(stored, app_name)) is not None:
-            # The values of the application and the user are shared, and the caller may change each state.
-            scoped = ScopedValues(_copy(scoped.app), _copy(scoped.user), scoped.session)
-            session = Session(app_name=app_name, user_id=stored.user_id, id=id, state=state_of(scoped))
-            sessions.append(_marked(session, _last_update(stored, []), stored.message_count or 0))
-    return sessions
-
-
-def _copy(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a deep copy of JSON values, in a tenth of the time that copy.deepcopy takes."""
-    return marshal.loads(marshal.dumps(dict(values))) if values else values  # noqa: S302 - dumped here
+    found: list[_Listed] = []
+    with no_collection(len(page)):
+        for stored, id, scoped in zip(page, session_ids_in(page, app_name), values, strict=True):
+            if id is not None:
+                user_id, time = stored.user_id, _last_update(stored, [])
+                session = listed_session(app_name, user_id, id, scoped, time, stored.message_count or 0)
+                found.append((time, user_id, id, session))
+    return found

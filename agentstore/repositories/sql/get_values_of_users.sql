@@ -25,10 +25,13 @@ JOIN {schema}.user_values AS v ON owners.user_id = v.user_id
 WHERE v.app = :app
 GROUP BY v.user_id
 UNION ALL
-SELECT
-    'session' AS scope, v.user_id, v.session_id, json_object_agg(v.key, v.value ORDER BY v.key)::text AS object
+SELECT 'session' AS scope, s.user_id, s.id AS session_id, of_session.object
 FROM given
-JOIN {schema}.session_values AS v ON given.user_id = v.user_id AND given.session_id = v.session_id
-JOIN {schema}.sessions AS s ON v.user_id = s.user_id AND v.session_id = s.id
+JOIN {schema}.sessions AS s ON given.user_id = s.user_id AND given.session_id = s.id
+CROSS JOIN LATERAL (
+    SELECT json_object_agg(v.key, v.value ORDER BY v.key)::text AS object
+    FROM {schema}.session_values AS v
+    WHERE v.user_id = s.user_id AND v.session_id = s.id
+    HAVING count(*) > 0
+) AS of_session
 WHERE (now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
-GROUP BY v.user_id, v.session_id
