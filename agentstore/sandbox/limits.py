@@ -1,6 +1,6 @@
 """Enforce what the kernel does not where there are no cgroups: limits of all processes of a sandbox together.
 
-They are the memory of its processes, and that they leave the processor to other work of the machine.
+They are the memory of its processes, and their weight when the processor is busy.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from agentstore.sandbox.processes import (
     estimate_sockets,
     has_autogroups,
     kill_same,
-    lower_sessions,
     measure_memory,
     read_available_memory,
+    weigh_sessions,
 )
 
 _log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class MemoryWatch(Generic[_B]):
 def _measure(limits: Mapping[int, int], *, counts_mappings: bool) -> dict[int, tuple[dict[Process, int], int]]:
     """Return the memory of the processes of each sandbox, and that of the kernel for them, by the pid of its box.
 
-    Their sessions are lowered meanwhile.
+    Their sessions are weighed meanwhile.
 
     Shared pages are counted once for each process unless the sandbox would then be above its limit.
     """
@@ -146,7 +146,7 @@ def _measure(limits: Mapping[int, int], *, counts_mappings: bool) -> dict[int, t
     are_weighed = has_autogroups()
     for root, memory in estimate_memory(set(limits)).items():
         if are_weighed:
-            lower_sessions(root, (each.pid for each in memory))
+            weigh_sessions(root, (each.pid for each in memory))
         others = estimate_sockets(root) + (estimate_mappings(each.pid for each in memory) if counts_mappings else 0)
         exact = measure_memory(memory) if sum(memory.values()) + others > limits[root] else memory
         found[root] = (exact, others)

@@ -1,6 +1,7 @@
 """Processes of this machine, as /proc shows them: when they started, and the memory that they use."""
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -92,27 +93,32 @@ def has_autogroups() -> bool:
         return False
 
 
-def lower_sessions(root: int, pids: Iterable[int]) -> None:
-    """Let the sessions of these processes have little processor time while the machine has other work.
+def weigh_sessions(root: int, pids: Iterable[int]) -> None:
+    """Let the sessions of these processes, those of a sandbox, together weigh about as much as one other process.
 
     SCHED_IDLE, under which the processes of a sandbox run, compares the processes of one session only if Linux
-    :func:`has_autogroups`, and each session of a sandbox would weigh as much as the application. The session of the
-    box, whose process is `root`, keeps its weight.
+    :func:`has_autogroups`, and each of many sessions would weigh as much as the application. The session of the box,
+    whose process is `root`, keeps its weight.
     """
-    seen = {os.getsid(0)}
+    own = {os.getsid(0)}
     with contextlib.suppress(ProcessLookupError):
-        seen.add(os.getsid(root))
+        own.add(os.getsid(root))
+    sessions: dict[int, int] = {}
     for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            if (session := os.getsid(pid)) not in own:
+                sessions[session] = pid
+    # Each step of nice changes the weight by a factor of 1.25: sched(7).
+    wanted = b"%d" % min(19, math.ceil(math.log(max(len(sessions), 1), 1.25)))
+    for pid in sessions.values():
         # It has exited; the kernel allows others than root ten changes a second, and the next look has another; or the
-        # process does not want to be looked at, and this is not root.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError, BlockingIOError, PermissionError):
-            session = os.getsid(pid)
-            if session in seen:
-                continue
-            with open(f"/proc/{pid}/autogroup", "r+b", buffering=0) as file:
-                if not file.read(100).endswith(b"nice 19\n"):
-                    file.write(b"19")
-            seen.add(session)
+        # process is not dumpable, and this is not root.
+        with (
+            contextlib.suppress(FileNotFoundError, ProcessLookupError, BlockingIOError, PermissionError),
+            open(f"/proc/{pid}/autogroup", "r+b", buffering=0) as file,
+        ):
+            if file.read(100).split()[-1:] != [wanted]:
+                file.write(wanted)
 
 
 class Process(NamedTuple):

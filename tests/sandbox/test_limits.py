@@ -148,7 +148,7 @@ BUSY_SESSIONS = """
 
 
 @pytest.mark.parametrize("bubblewrap", ["no cgroups"], indirect=True)
-async def test_sessions_of_a_sandbox_leave_the_processor_to_other_work(bubblewrap: BubblewrapProvider) -> None:
+async def test_sessions_of_a_sandbox_together_weigh_as_one_process(bubblewrap: BubblewrapProvider) -> None:
     handle = await bubblewrap.create(SandboxSpec("test"))
     script = {"path": "script.py", "content": textwrap.dedent(BUSY_SESSIONS)}
     await bubblewrap.exec(handle, "write_file", script, TIMEOUT)
@@ -156,7 +156,7 @@ async def test_sessions_of_a_sandbox_leave_the_processor_to_other_work(bubblewra
     command = {"command": "python3 script.py"}
     attack = asyncio.create_task(bubblewrap.exec(handle, "run_shell_command", command, TIMEOUT))
     async with asyncio.timeout(TIMEOUT):
-        while len(busy := read_sessions(running.pid)) < 6 or not all(map(is_lowered, busy)):
+        while len(busy := read_sessions(running.pid)) < 6 or not all(map(is_weighed, busy)):
             await asyncio.sleep(0.05)
     loop = [sys.executable, "-c", "while True: pass"]
     others = [await asyncio.create_subprocess_exec(*loop, start_new_session=True) for _ in range(os.cpu_count() or 1)]
@@ -171,7 +171,7 @@ async def test_sessions_of_a_sandbox_leave_the_processor_to_other_work(bubblewra
             await each.wait()
         attack.cancel()
         await asyncio.wait({attack})
-    assert time_of_sandbox < 0.2 * time_of_others
+    assert time_of_sandbox < time_of_others
 
 
 def read_sessions(root: int) -> list[int]:
@@ -186,8 +186,8 @@ def is_first_of_session(pid: int) -> bool:
         return False
 
 
-def is_lowered(pid: int) -> bool:
-    return not has_autogroups() or Path(f"/proc/{pid}/autogroup").read_text().endswith("nice 19\n")
+def is_weighed(pid: int) -> bool:
+    return not has_autogroups() or Path(f"/proc/{pid}/autogroup").read_text().endswith("nice 9\n")
 
 
 def read_processor_time(pid: int) -> float:
