@@ -13,8 +13,6 @@ from typing import Any, Literal, Protocol
 # The text of a message: about 500 bytes, some of them not ASCII.
 TEXT = "The quick brown fox jumps over the lazy dog, and 敏捷的棕色狐狸跳过了懒狗. " * 6
 USER = "bench"
-# The state of a session, 2 KB: what an application keeps about a conversation.
-STATE = {f"key {number}": {"title": f"item {number}", "done": False, "tags": ["a", "b"]} for number in range(32)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +44,8 @@ class Contender(Protocol):
     async def create(self, session: str) -> None:
         """Create a session without messages."""
 
-    async def create_with_state(self, session: str) -> None:
-        """Create a session without messages whose state is :data:`STATE`."""
+    async def create_with_state(self, session: str, kilobytes: int) -> None:
+        """Create a session without messages whose state is :func:`session_state`."""
 
     def convert(self, messages: Sequence[PlainMessage]) -> list[Any]:
         """Return the messages as objects of the package. Not timed."""
@@ -63,6 +61,9 @@ class Contender(Protocol):
 
     async def list_sessions(self) -> int:
         """List all sessions of the user as objects of the package, without messages. Return their number."""
+
+    async def list_with_state(self, kilobytes: int, look_at: bool) -> int:
+        """List all sessions with a state of this size, and perhaps look at each state. Return their number."""
 
     async def save_state(self, session: str, state: dict[str, Any]) -> None:
         """Save an agent's state as the next round or checkpoint of a session."""
@@ -81,6 +82,19 @@ class Contender(Protocol):
 
     async def search_items(self, condition: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the values of ten items with these values of their keys."""
+
+
+def session_state(kilobytes: int) -> dict[str, Any]:
+    """Return what an application keeps about a conversation: 32 tasks of steps, in as many kilobytes of JSON."""
+    step = {"name": "look it up", "cost": 1.5, "done": True, "note": "checked and found to be fine"}  # 90 bytes
+    return {
+        f"key {number}": {
+            "title": f"item {number}",
+            "tags": ["a", "b"],
+            "steps": [step] * (kilobytes * 1000 // 32 // 90),
+        }
+        for number in range(32 * bool(kilobytes))
+    }
 
 
 def new_messages(first: int, count: int, writer: int = 0) -> list[PlainMessage]:

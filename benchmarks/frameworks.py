@@ -10,10 +10,11 @@ from benchmarks.cases import Case, Writers
 from benchmarks.report import row
 from benchmarks.runner import AGENTSTORE, FLOOR, Result, as_json, contenders, measure, measure_writers, server
 
-# The environment of each framework, which `make adapters` creates, its own store, the adapter, and other stores of it.
-_FRAMEWORKS = [
+# The environment of each framework, of which `make adapters` creates those of ADAPTERS in the Makefile, its own store,
+# the adapter, and other stores of it.
+FRAMEWORKS = [
     ("openai-agents.PINNED", "openai_agents", "agentstore_openai_agents", ()),
-    ("google-adk.PINNED", "google_adk", "agentstore_google_adk", ()),
+    ("adk.PINNED", "google_adk", "agentstore_google_adk", ()),
     ("langgraph.PINNED", "langgraph_store", "agentstore_langgraph_store", ("langgraph_sqlite_store",)),
     ("langgraph.PINNED", "langgraph_saver", "agentstore_langgraph_saver", ("langgraph_sqlite_saver",)),
 ]
@@ -21,16 +22,24 @@ _FRAMEWORKS = [
 
 def _cases(*, quick: bool) -> list[Case]:
     sessions = 1_000 if quick else 10_000
-    name = f"list {sessions:,} sessions with their states"
     return [
         Case("ten turns of a new conversation", "append", "converse", {}, goal=1 / 3, max_calls=20),
-        Case(name, "create_with_state", "list_sessions", {}, history=sessions, goal=1 / 20, max_calls=20),
+        _list(sessions, 20, goal=1 / 20),
+        _list(sessions, 20, look_at=True),
+        _list(sessions, 2),
+        _list(sessions, 0),
         Case(f"get one of {sessions:,} items", "get_item", "get_item", {}, history=sessions, goal=1.5),
         Case("put an item", "put_item", "put_item", {}, history=sessions, goal=2.5),
         _state("put a checkpoint with 17 KB", "save_state", quick=quick, goal=1.2),
         _state("get the last checkpoint", "load_state", quick=quick, goal=1.3),
         Case(f"search {sessions:,} items by a field", "search_items", "search_items", {}, history=sessions, goal=1),
     ]
+
+
+def _list(sessions: int, kilobytes: int, *, look_at: bool = False, goal: float | None = None) -> Case:
+    name = f"list {sessions:,} sessions with {kilobytes} KB of state{', and look at each state' * look_at}"
+    arguments = {"kilobytes": kilobytes, "look_at": look_at}
+    return Case(name, "create_with_state", "list_with_state", arguments, history=sessions, goal=goal, max_calls=20)
 
 
 def _state(name: str, method: str, *, quick: bool, goal: float) -> Case:
@@ -49,7 +58,7 @@ async def measure_frameworks(
     results: list[Result] = []
     async with server(url) as (admin_url, url_of):
         admin = await asyncpg.connect(admin_url)
-        for environment, theirs, ours, others in _FRAMEWORKS:
+        for environment, theirs, ours, others in FRAMEWORKS:
             names = (theirs, ours, *others)
             environments = dict.fromkeys(names, environment)
             async with contenders(url_of, admin, adapters, names, log, environments=environments) as running:

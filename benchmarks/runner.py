@@ -240,7 +240,7 @@ async def measure(case: Case, running: dict[str, Process], rounds: int, log: Cal
         }
         if active:
             active |= {FLOOR}
-    if case.command == "list_sessions":
+    if case.command.startswith("list_"):
         for process in participants.values():
             found = (await process.run(case.command, **case.arguments, calls=1))["found"]
             if found < case.history:
@@ -386,7 +386,7 @@ async def prepare(case: Case, process: Process) -> None:
     elif case.command.endswith(("_item", "_items")):
         await process.run("fill_items", items=case.history)
     elif case.requires == "create_with_state":
-        await process.run("fill_with_states", sessions=case.history)
+        await process.run("fill_with_states", sessions=case.history, kilobytes=case.arguments["kilobytes"])
     elif case.requires == "list_sessions":
         await process.run("fill_many", sessions=case.history)
     elif case.command == "save_state":

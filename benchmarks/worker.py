@@ -32,6 +32,7 @@ class Worker:
         self._appended: dict[str, list[str]] = {}
         self._last_state = 0
         self._items = 0
+        self._with_states: dict[int, int] = {}
 
     async def start(self) -> dict[str, Any]:
         """Start the contender, and return its name, version and methods."""
@@ -59,10 +60,11 @@ class Worker:
             await self.fill(f"listed {number}", 1)
         return {}
 
-    async def fill_with_states(self, sessions: int) -> dict[str, Any]:
-        """Create sessions that have a state, and no messages."""
-        for number in range(sessions):
-            await self._contender.create_with_state(f"listed {number}")
+    async def fill_with_states(self, sessions: int, kilobytes: int) -> dict[str, Any]:
+        """Create sessions that have a state of this size, and no messages, unless they exist."""
+        for number in range(self._with_states.get(kilobytes, 0), sessions):
+            await self._contender.create_with_state(f"listed {number}", kilobytes)
+        self._with_states[kilobytes] = sessions
         return {}
 
     async def append(self, session: str, batch: int, calls: int) -> dict[str, Any]:
@@ -89,6 +91,11 @@ class Worker:
     async def list_sessions(self, calls: int) -> dict[str, Any]:
         """List the user's sessions."""
         return {**await _timed([self._contender.list_sessions] * calls), "found": await self._contender.list_sessions()}
+
+    async def list_with_state(self, kilobytes: int, look_at: bool, calls: int) -> dict[str, Any]:
+        """List the sessions that have a state of this size."""
+        call = partial(self._contender.list_with_state, kilobytes, look_at)
+        return {**await _timed([call] * calls), "found": await call()}
 
     async def start_states(self, session: str) -> dict[str, Any]:
         """Create a session for states, if the contender has sessions."""

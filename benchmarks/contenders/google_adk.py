@@ -11,7 +11,7 @@ from google.adk.events import Event
 from google.adk.sessions import DatabaseSessionService, Session
 from google.genai.types import Content, Part
 
-from benchmarks.contender import STATE, USER, PlainMessage
+from benchmarks.contender import USER, PlainMessage, session_state
 
 APP = "bench"
 
@@ -38,8 +38,10 @@ class Contender:
     async def create(self, session: str) -> None:  # noqa: D102
         self._sessions[session] = await self._service.create_session(app_name=APP, user_id=USER, session_id=session)
 
-    async def create_with_state(self, session: str) -> None:  # noqa: D102
-        await self._service.create_session(app_name=APP, user_id=USER, session_id=session, state=STATE)
+    async def create_with_state(self, session: str, kilobytes: int) -> None:  # noqa: D102
+        await self._service.create_session(
+            app_name=f"{APP} {kilobytes}", user_id=USER, session_id=session, state=session_state(kilobytes)
+        )
 
     def convert(self, messages: Sequence[PlainMessage]) -> list[Event]:
         """Return events. Each has the timestamp of its creation, which determines the order of reads."""
@@ -67,3 +69,9 @@ class Contender:
 
     async def list_sessions(self) -> int:  # noqa: D102
         return len((await self._service.list_sessions(app_name=APP, user_id=USER)).sessions)
+
+    async def list_with_state(self, kilobytes: int, look_at: bool) -> int:  # noqa: D102
+        listed = await self._service.list_sessions(app_name=f"{APP} {kilobytes}", user_id=USER)
+        if look_at:
+            assert all(each.state.get("key 7") is not None for each in listed.sessions)
+        return len(listed.sessions)

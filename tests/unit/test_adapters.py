@@ -8,6 +8,7 @@ import pytest
 
 from agentstore.operations import adapters
 from agentstore.operations.doctor import Finding, _adapters
+from benchmarks import frameworks
 
 _ROOT = Path(__file__).parents[2]
 
@@ -32,6 +33,12 @@ def test_the_adapters_are_tested_with_supported_releases() -> None:
     agentscopes = re.search(r"^AGENTSCOPES := (.*)", makefile, re.MULTILINE)
     assert agentscopes is not None
     assert all(adapters.is_supported("agentscope", each) for each in agentscopes[1].split())
+
+
+def test_the_benchmark_uses_environments_that_exist() -> None:
+    names = re.search(r"^ADAPTERS := (.*)", (_ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert names is not None
+    assert {environment for environment, *_ in frameworks.FRAMEWORKS} <= {f"{name}.PINNED" for name in names[1].split()}
 
 
 def test_releases_are_compared_by_their_numbers() -> None:
