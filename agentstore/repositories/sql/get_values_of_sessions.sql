@@ -20,11 +20,12 @@ UNION ALL
 SELECT 'session' AS scope, s.user_id, s.id AS session_id, of_session.object
 FROM {schema}.sessions AS s
 -- By session, not in groups: it takes half the time, since the session is looked up once, and its keys are in order.
-CROSS JOIN LATERAL (
-    SELECT json_object_agg(v.key, v.value ORDER BY v.key)::text AS object
-    FROM {schema}.session_values AS v
-    WHERE v.user_id = s.user_id AND v.session_id = s.id
-    HAVING count(*) > 0
-) AS of_session
+CROSS JOIN
+    LATERAL (
+        SELECT json_object_agg(v.key, v.value ORDER BY v.key)::text AS object
+        FROM {schema}.session_values AS v
+        WHERE v.user_id = s.user_id AND v.session_id = s.id
+        HAVING count(*) > 0
+    ) AS of_session
 WHERE s.user_id = :user_id AND s.id = ANY(:session_ids)
     AND (now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE

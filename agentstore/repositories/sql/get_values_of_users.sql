@@ -28,10 +28,11 @@ UNION ALL
 SELECT 'session' AS scope, s.user_id, s.id AS session_id, of_session.object
 FROM given
 JOIN {schema}.sessions AS s ON given.user_id = s.user_id AND given.session_id = s.id
-CROSS JOIN LATERAL (
-    SELECT json_object_agg(v.key, v.value ORDER BY v.key)::text AS object
-    FROM {schema}.session_values AS v
-    WHERE v.user_id = s.user_id AND v.session_id = s.id
-    HAVING count(*) > 0
-) AS of_session
+CROSS JOIN
+    LATERAL (
+        SELECT json_object_agg(v.key, v.value ORDER BY v.key)::text AS object
+        FROM {schema}.session_values AS v
+        WHERE v.user_id = s.user_id AND v.session_id = s.id
+        HAVING count(*) > 0
+    ) AS of_session
 WHERE (now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
