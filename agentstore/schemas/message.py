@@ -422,7 +422,7 @@ _BINARY = Struct("!qq")
 def place_messages(messages: Iterable[Message], places: Iterable[Place]) -> None:
     """Record the ``seq`` and the ``created_at`` of stored messages."""
     for message, place in zip(messages, places, strict=True):
-        message.__dict__[_PLACE] = place
+        vars(message)[_PLACE] = place
 
 
 MessageLike: TypeAlias = Message | Mapping[str, Any] | None
