@@ -1,6 +1,7 @@
 """Processes of this machine, as /proc shows them: when they started, and the memory that they use."""
 
 import contextlib
+import errno
 import math
 import os
 import signal
@@ -111,14 +112,18 @@ def weigh_sessions(root: int, pids: Iterable[int]) -> None:
     # Each step of nice changes the weight by a factor of 1.25: sched(7).
     wanted = b"%d" % min(19, math.ceil(math.log(max(len(sessions), 1), 1.25)))
     for pid in sessions.values():
-        # It has exited; the kernel allows others than root ten changes a second, and the next look has another; or the
-        # process is not dumpable, and this is not root.
-        with (
-            contextlib.suppress(FileNotFoundError, ProcessLookupError, BlockingIOError, PermissionError),
-            open(f"/proc/{pid}/autogroup", "r+b", buffering=0) as file,
-        ):
-            if file.read(100).split()[-1:] != [wanted]:
-                file.write(wanted)
+        try:
+            with open(f"/proc/{pid}/autogroup", "r+b", buffering=0) as file:
+                if file.read(100).split()[-1:] != [wanted]:
+                    file.write(wanted)
+        except OSError as error:
+            if error.errno not in _NOT_WEIGHED:
+                raise
+
+
+# It has exited; the kernel allows others than root ten changes a second, and the next look has another; the process is
+# not dumpable, and this is not root; it is in the root group, whose weight is fixed.
+_NOT_WEIGHED = {errno.ENOENT, errno.ESRCH, errno.EAGAIN, errno.EACCES, errno.EPERM, errno.EINVAL}
 
 
 class Process(NamedTuple):
