@@ -124,7 +124,7 @@ USES: list[Callable[[Any], Any]] = [
     lambda session: hasattr(session, "__hash__") and session.__hash__,
     lambda session: dir(session),
     lambda session: getattr(session, "missing", "default"),
-    lambda session: type(session).model_validate(session),
+    lambda session: type(session).model_validate(session).state,
     lambda session: session.model_validate(session, strict=True),
     _set_app,
     _delete_state,
