@@ -97,6 +97,7 @@ async def _serve(url: str | None, settings: Settings, options: ConsoleOptions, p
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 listening.bind((options.host, port))
+                listening.listen(config.backlog)  # visitors may connect once the address is printed
             except OSError as error:
                 raise NotConfigured(f"the console cannot listen on {options.host}:{port}: {error.strerror}") from error
             name = f"[{options.host}]" if family == socket.AF_INET6 else options.host

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from agentstore import AgentStore, ExtractionFailed, Settings
 from agentstore.operations.metrics import KINDS
 from agentstore.testing import text
-from tests.support.cli import run
+from tests.support.cli import run, started
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,7 +82,7 @@ def test_they_are_served_until_interrupted() -> None:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     command = (sys.executable, "-m", "agentstore", "metrics", "--serve", str(port))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ, cwd=ROOT) as process:
+    with started(command, env=os.environ, cwd=ROOT) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == f"serving http://127.0.0.1:{port}/metrics\n"
         for _ in range(2):

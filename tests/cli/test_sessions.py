@@ -14,7 +14,7 @@ import pytest
 
 from agentstore import AgentStore, DataContent, FileContent, ImageContent, Message, Session, TextContent
 from agentstore.testing import EXACT_VALUES, HOSTILE_IDS, text
-from tests.support.cli import run
+from tests.support.cli import run, started
 
 
 @pytest.fixture(autouse=True)
@@ -431,7 +431,7 @@ def test_show_follows_a_session() -> None:
         "--limit",
         "0",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with started(command) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["messages"] == []
         assert run("sessions", "append", "alice", "s", "new").code == 0

@@ -4,13 +4,12 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 
 import httpx
 import pytest
 
-from tests.support.cli import run
+from tests.support.cli import run, started
 
 
 @pytest.mark.slow
@@ -18,7 +17,7 @@ def test_the_command_serves_pages_until_it_is_interrupted(direct_url: str) -> No
     assert run("sessions", "append", "alice", "s", "hello", "--create", "--url", direct_url).code == 0
     command = [sys.executable, "-m", "agentstore", "console", "--port", "0", "--url", direct_url]
     environment = {**os.environ, "AGENTSTORE_CONSOLE_TOKEN": "a token of sixteen"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with started(command, env=environment) as process:
         assert process.stdout is not None
         found = re.fullmatch(
             r"serving (http://127.0.0.1:\d+/) \(read-only\); Ctrl-C stops it\n", process.stdout.readline()

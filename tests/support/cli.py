@@ -3,9 +3,10 @@
 import io
 import json
 import os
+import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -29,6 +30,17 @@ class Result:
         """Return the error that is the last line on stdout."""
         assert self.code != 0
         return json.loads(self.out.splitlines()[-1])
+
+
+@contextmanager
+def started(command: Sequence[str], **options: Any) -> "Iterator[subprocess.Popen[str]]":
+    """Start a command with a pipe as its stdout, and kill it if the block fails, which would else wait for its end."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 def run(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Result:
