@@ -35,8 +35,7 @@ oldest: $(VENV)/oldest ## both of these with the oldest supported versions, Post
 	PYTHONPATH=$(abspath $(VENV)/oldest) $(BIN)/python -m pytest -m 'not ($(OTHERS))' --postgres=$(POSTGRES) $(PARALLEL) $(ARGS)
 
 chaos: $(VENV)/test ## the long forms of tests: races, kills, locks, random calls and queries; a full disk (as root)
-	$(BIN)/python -m pytest -m chaos $(ARGS)
-	$(BIN)/python -m pytest -m 'hypothesis and not ($(OTHERS))' --hypothesis-profile=long $(ARGS)
+	$(BIN)/python -m pytest -m 'chaos or hypothesis and not ($(OTHERS))' --hypothesis-profile=long $(ARGS)
 
 combinations: $(VENV)/test ## the contract suites with row-level security, retention, an embedder and an extractor
 	$(BIN)/python -m pytest -m combinations tests/contract $(PARALLEL) $(ARGS)
