@@ -59,9 +59,10 @@ class Processes:
             raise ToolFailed(f"{command[0]} cannot be started: {error}") from error
 
     async def fork(self, work: Callable[[], None], kept: set[int]) -> Child:
-        """Run a function in a forked process of its own session, which has no descriptors but `kept`.
+        """Run a function in a forked process, which has no descriptors but `kept`, and starts no other process.
 
-        Its exit code is 0 if the function returns. Limits are as in :meth:`start`.
+        It stays in the session of the box: the kernel weighs sessions, and an owner other than root cannot change the
+        weight of one that starts here. Its exit code is 0 if the function returns. Limits are as in :meth:`start`.
 
         Raises:
             ToolFailed: it cannot be started.
@@ -91,7 +92,6 @@ class Processes:
                 gc.disable()  # objects of the parent are not finalized here
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                os.setsid()
                 last = 2
                 for each in [*sorted(kept), self._limits["open_files"] + 1]:
                     os.closerange(last + 1, each)
