@@ -270,7 +270,8 @@ async def test_text_with_many_commas_is_not_many_values() -> None:
 
 @pytest.mark.parametrize("value", [b'"",', b'"\\\\",', b'"a":"b",', b"{},", b"0,"])
 async def test_counting_the_values_of_a_response_is_faster_than_parsing_it(value: bytes) -> None:
-    data = b"[" + value * (8_000_000 // len(value)) + b"0]"
+    values = value * (8_000_000 // len(value))
+    data = b'{%b"a":0}' % values if b":" in value else b"[%b0]" % values
 
     def measure(call: Callable[[], object]) -> float:
         began = time.thread_time()
@@ -279,8 +280,18 @@ async def test_counting_the_values_of_a_response_is_faster_than_parsing_it(value
         return time.thread_time() - began
 
     client = HttpClient("http://localhost", what="the server", settings="X")
-    parsed = measure(lambda: json.loads(data.replace(b'"a":', b"")))
-    assert measure(lambda: client._decode("http://localhost", "identity", data, len(data), 200_000)) < parsed
+    # The least of several, alternating: other processes of the machine slow each of them down, for a while.
+    parsed, counted = zip(
+        *(
+            (
+                measure(lambda: json.loads(data)),
+                measure(lambda: client._decode("http://localhost", "identity", data, len(data), 200_000)),
+            )
+            for _ in range(3)
+        ),
+        strict=True,
+    )
+    assert min(counted) < min(parsed)
 
 
 async def test_redirects_are_not_followed(user: _User) -> None:
