@@ -82,7 +82,9 @@ bounds AS MATERIALIZED (
 fused AS (
     SELECT
         matches.session_id, matches.seq, matches.time, matches.is_match,
-        round((:weight * scaled.words + (1 - :weight) * scaled.meaning * matches.prior)::numeric, 9)::float8 AS score
+        round(
+            (:weight * scaled.words + (1 - :weight) * scaled.meaning * matches.prior) * {ranking.PRECISION}
+        ) / {ranking.PRECISION} AS score
     FROM matches
     CROSS JOIN bounds
     JOIN LATERAL (

@@ -138,42 +138,79 @@ scored AS MATERIALIZED (
     CROSS JOIN size
 ),
 totaled AS MATERIALIZED (
+    -- The scores of memories without those of their neighbors, and what remains of them if none lends.
     SELECT
-        *,
-        round((sum(score) OVER memory)::numeric, 9)::float8 AS total,
-        row_number() OVER memory AS copy
+        session_id, seq, min(kind) AS kind, sum(score) AS score,
+        sum(score) * power(coalesce(sum(idf) / (SELECT nullif(sum(idf), 0) FROM weighed), 1), (SELECT :coverage))
+            AS covered,
+        round(sum(score) * {ranking.PRECISION}) / {ranking.PRECISION} AS total
     FROM scored
-    WINDOW memory AS (PARTITION BY session_id, seq)
+    GROUP BY session_id, seq
+),
+lenders AS MATERIALIZED (
+    -- An item stands alone: it neither lends a score to its neighbors nor borrows one.
+    SELECT session_id, seq, score
+    FROM totaled
+    WHERE (SELECT :neighbors)
+        AND kind = 'message'
+        AND total >= (
+            SELECT min(total)
+            FROM (SELECT total FROM totaled ORDER BY total DESC LIMIT {ranking.LENDERS}) AS best
+        )
+),
+neighbors AS MATERIALIZED (
+    SELECT
+        steps.step,
+        CASE WHEN steps.step = 0 THEN 1 ELSE steps.weight * least(1, {ranking.TURN} / size.average) END AS weight
+    FROM unnest({ranking.STEPS}, {ranking.STEP_WEIGHTS}) AS steps (step, weight)
+    CROSS JOIN size
+),
+wanted AS MATERIALIZED (
+    -- The number of candidates.
+    SELECT greatest({ranking.CANDIDATES}, (SELECT :limit) * {ranking.CANDIDATES_PER_HIT}) AS count
+),
+kept AS MATERIALIZED (
+    -- What may be a candidate. As many memories as are wanted, if there are so many, have at least the score that is
+    -- compared here. What neighbors lend to a memory is at most the sum of their scores. If none lends, its is exact.
+    SELECT session_id, seq
+    FROM (
+        SELECT session_id, seq, score, covered FROM totaled
+        UNION ALL
+        SELECT lenders.session_id, lenders.seq + neighbors.step, lenders.score * neighbors.weight, NULL
+        FROM lenders
+        CROSS JOIN neighbors
+        WHERE neighbors.step <> 0
+    ) AS parts
+    GROUP BY session_id, seq
+    HAVING CASE WHEN count(*) > count(covered) THEN sum(score) ELSE max(covered) END >= coalesce(
+            (
+                SELECT covered - 2 / {ranking.PRECISION}
+                FROM totaled
+                ORDER BY covered DESC
+                LIMIT 1 OFFSET (SELECT count - 1 FROM wanted)
+            ),
+            0
+        )
 ),
 lent AS MATERIALIZED (
-    -- An item stands alone: it neither lends a score to its neighbors nor borrows one.
+    -- IS TRUE and OR make the planner look keys up in hash tables, whatever it estimates.
     SELECT
-        totaled.session_id,
-        totaled.seq + neighbors.step AS seq,
-        max(totaled.score) FILTER (WHERE neighbors.step = 0) AS own,
-        max(totaled.idf) AS idf,
-        max(
-            totaled.score
-            * CASE
-                WHEN neighbors.step = 0 THEN 1
-                ELSE neighbors.weight * least(1, {ranking.TURN} / size.average)
-            END
-        ) AS score
-    FROM totaled
-    CROSS JOIN size
-    CROSS JOIN unnest({ranking.STEPS}, {ranking.STEP_WEIGHTS}) AS neighbors (step, weight)
-    WHERE neighbors.step = 0
-        OR (
-            (SELECT :neighbors)
-            AND totaled.kind = 'message'
-            AND totaled.total >= (
-                SELECT min(total)
-                FROM (
-                    SELECT total FROM totaled WHERE copy = 1 ORDER BY total DESC LIMIT {ranking.LENDERS}
-                ) AS lenders
-            )
-        )
-    GROUP BY totaled.position, totaled.session_id, totaled.seq + neighbors.step
+        session_id, seq, max(idf) AS idf, max(score) FILTER (WHERE step = 0) AS own, max(score * weight) AS score
+    FROM (
+        SELECT
+            own.position, own.session_id, own.seq + neighbors.step AS seq, own.idf, own.score, neighbors.step,
+            neighbors.weight
+        FROM (
+            SELECT
+                *, ((session_id, seq) IN (SELECT session_id, seq FROM lenders)) IS TRUE AS lends
+            FROM scored
+        ) AS own
+        CROSS JOIN neighbors
+        WHERE neighbors.step = 0 OR own.lends
+    ) AS parts
+    WHERE (SELECT :role) IS NOT NULL
+        OR (session_id, seq) IN (SELECT session_id, seq FROM kept)
+    GROUP BY position, session_id, seq
 ),
 sums AS (
     -- The scores, and the shares of the question's terms that the memory and its neighbors have, and it alone.
@@ -187,7 +224,7 @@ sums AS (
 scores AS MATERIALIZED (
     SELECT
         session_id, seq, covered.score, own * power(own_share, (SELECT :coverage)) AS own,
-        round(covered.score::numeric, 9)::float8 AS compared
+        round(covered.score * {ranking.PRECISION}) / {ranking.PRECISION} AS compared
     FROM sums
     JOIN LATERAL (SELECT sums.score * power(sums.share, (SELECT :coverage)) AS score) AS covered ON TRUE
 ),
@@ -198,18 +235,13 @@ candidates AS (
     WHERE (SELECT :role) IS NOT NULL
         OR compared >= (
             SELECT min(compared)
-            FROM (
-                SELECT compared
-                FROM scores
-                ORDER BY compared DESC
-                LIMIT (SELECT greatest({ranking.CANDIDATES}, :limit * {ranking.CANDIDATES_PER_HIT}))
-            ) AS best
+            FROM (SELECT compared FROM scores ORDER BY compared DESC LIMIT (SELECT count FROM wanted)) AS best
         )
 ),
 word_matches AS (
     SELECT
-        c.session_id, c.seq, m.time, factors.prior,
-        round((factors.words * factors.prior)::numeric, 9)::float8 AS score, c.own IS NOT NULL AS is_match
+        c.session_id, c.seq, m.time, factors.prior, c.own IS NOT NULL AS is_match,
+        round(factors.words * factors.prior * {ranking.PRECISION}) / {ranking.PRECISION} AS score
     FROM candidates AS c
     JOIN LATERAL (
         -- LIMIT 1 makes the planner use the whole key, whatever it estimates about the user.
