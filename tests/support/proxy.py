@@ -16,6 +16,7 @@ class Proxy:
     def __init__(self, host: str, port: int) -> None:
         self._server = (host, port)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
         self.cut_after_send = False
         self.blackhole = False
         self.connections = 0
@@ -30,6 +31,7 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._listener.close()
+        self._is_closed = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -45,17 +47,17 @@ class Proxy:
         self._listener.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_closed:
+            writer.transport.abort()
+            return
         task = asyncio.create_task(self._serve(reader, writer, self.connections))
         self.connections += 1
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())  # it may be canceled before it starts
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-        try:
-            up_reader, up_writer = await asyncio.open_connection(*self._server)
-        except asyncio.CancelledError:
-            writer.transport.abort()
-            raise
+        up_reader, up_writer = await asyncio.open_connection(*self._server)
         answers = asyncio.create_task(self._forward_all(up_reader, writer, number))
 
         def close_client(_: asyncio.Task[None]) -> None:
