@@ -335,7 +335,7 @@ class Pool:
 
     def offer(self) -> None:
         """Give up free slots that pools of other event loops need. Called in any thread."""
-        self._call_in_loop(lambda: self._in_background(self._give_up_free()))
+        self._call_in_loop(lambda: self._was_left or self._in_background(self._give_up_free()))  # else it never runs
 
     def grow(self) -> None:
         """Take slots that became free, if calls wait for one. Called in any thread."""

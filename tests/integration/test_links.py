@@ -115,6 +115,20 @@ def test_a_connection_that_a_firewall_dropped_between_two_loops_is_pinged(
     loop.close()
 
 
+def test_a_loop_that_has_left_begins_no_task_for_others(store: AgentStore, run: Run) -> None:
+    async def leave() -> None:
+        await _append(store, "second")
+        pool = store._database._get_pool()
+        await pool.close(wait=False)
+        assert pool._was_left
+        pool.offer()  # as the pool of another thread does at the same time
+        await asyncio.sleep(0)
+        assert not pool._tasks
+
+    run(leave())
+    run(store.stop())
+
+
 def test_canceled_calls_leave_nothing_to_the_next_loop(store: AgentStore, run: Run) -> None:
     """Neither a call that is canceled, nor those that are in progress when their loop ends."""
 
