@@ -16,6 +16,7 @@ class Proxy:
     def __init__(self, host: str, port: int) -> None:
         self._server = (host, port)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
         self._is_closed = False
         self.cut_after_send = False
         self.blackhole = False
@@ -36,7 +37,10 @@ class Proxy:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        for writer in self._writers:  # also of tasks that were canceled before they began
+            writer.transport.abort()
         await self._listener.wait_closed()
+        await asyncio.sleep(0)
 
     def drop_open(self, first: int | None = None) -> None:
         """Forward nothing more on the connections that are open now, or on the first of them."""
@@ -47,6 +51,7 @@ class Proxy:
         self._listener.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         if self._is_closed:
             writer.transport.abort()
             return
@@ -54,10 +59,10 @@ class Proxy:
         self.connections += 1
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: writer.transport.abort())  # it may be canceled before it starts
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         up_reader, up_writer = await asyncio.open_connection(*self._server)
+        self._writers.append(up_writer)
         answers = asyncio.create_task(self._forward_all(up_reader, writer, number))
 
         def close_client(_: asyncio.Task[None]) -> None:
