@@ -40,7 +40,7 @@ class Proxy:
         for writer in self._writers:  # also of tasks that were canceled before they began
             writer.transport.abort()
         await self._listener.wait_closed()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the aborted connections are closed in the next turn of the loop
 
     def drop_open(self, first: int | None = None) -> None:
         """Forward nothing more on the connections that are open now, or on the first of them."""

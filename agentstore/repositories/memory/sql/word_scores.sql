@@ -138,7 +138,7 @@ scored AS MATERIALIZED (
     CROSS JOIN size
 ),
 totaled AS MATERIALIZED (
-    -- The scores of memories without those of their neighbors, and what remains of them if none lends.
+    -- Memories without their neighbors. `covered` is the whole score of one to which none lends.
     SELECT
         session_id, seq, min(kind) AS kind, sum(score) AS score,
         sum(score) * power(coalesce(sum(idf) / (SELECT nullif(sum(idf), 0) FROM weighed), 1), (SELECT :coverage))
